@@ -1,0 +1,48 @@
+package cluster
+
+import "context"
+
+// A MessageKind says what a Message is.
+type MessageKind uint8
+
+const (
+	Tell      MessageKind = iota + 1 // an Op that nobody answers
+	Ask                              // an Op that asks
+	Reply                            // an Answer
+	Heartbeat                        // "I am here"; the first is answered by everybody's own
+	Goodbye                          // "I leave"
+)
+
+// A Message is what one node says to others.
+type Message struct {
+	Kind      MessageKind
+	From      string  // the sending node; empty where the format does not say (emitters)
+	To        string  // Reply: the node that asked
+	Request   string  // Ask, Reply: which question
+	Namespace string  // Tell, Ask, Reply
+	Op        *Op     // Tell, Ask
+	Answer    *Answer // Reply
+	Member    *Member // Heartbeat
+}
+
+// A Dialect is how messages are written. It holds no rooms, no sockets and no logic:
+// it translates. Its methods may be called by any number of goroutines at once.
+type Dialect interface {
+	// Topics names what a node subscribes to: for one namespace, or once for the whole
+	// cluster where namespace is empty.
+	Topics(node, namespace string) []string
+
+	// Encode writes m and says where it is to be published.
+	// An m that the format cannot carry is refused with an error that wraps ErrUnsupported.
+	Encode(m *Message) (topic string, data []byte, err error)
+
+	// Decode reads what came on topic to node. It returns nil and no error for what is not
+	// for that node: its own messages, another's answers. The message may keep data.
+	Decode(node, topic string, data []byte) (*Message, error)
+}
+
+// An Expecter is a Dialect spoken by nodes that do not announce themselves to us. Expect
+// says how many nodes besides the given one will answer a question in a namespace.
+type Expecter interface {
+	Expect(ctx context.Context, bus Bus, node, namespace string) (int, error)
+}
