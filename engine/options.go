@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/atollhq/atoll/internal/sid"
+)
+
+// The transports.
+const (
+	Polling   = "polling"
+	WebSocket = "websocket"
+)
+
+// Options are what a [Server] can be told. A nil *Options means the defaults,
+// and so does each zero field; they are those of the official server.
+type Options struct {
+	// PingInterval is the pause between a pong and the next ping. If zero, 25 seconds.
+	// If negative, the server never pings, and never finds a silent client gone.
+	PingInterval time.Duration
+
+	// PingTimeout is how long the server waits for a pong. If zero, 20 seconds.
+	PingTimeout time.Duration
+
+	// UpgradeTimeout is how long a client may take to change from polling to
+	// WebSocket once it has opened the connection. If zero, 10 seconds.
+	UpgradeTimeout time.Duration
+
+	// MaxPayload is the largest message over WebSocket, and the largest body over
+	// polling, in bytes. If zero, 1,000,000. The client is told.
+	MaxPayload int
+
+	// MaxQueue is how many bytes may wait for one client that does not take them.
+	// A client that lets more pile up is cut off with a *LimitError. A single call
+	// of Send may exceed it where nothing waits before it. If zero, 16 MiB.
+	MaxQueue int
+
+	// Transports are those that clients may use. If nil, Polling and WebSocket.
+	Transports []string
+
+	// DisableUpgrade keeps polling sessions on polling.
+	DisableUpgrade bool
+
+	// Tag is the part of each session id that names this node. If zero, a random one.
+	Tag sid.Tag
+
+	// CORS says which pages of other origins may use the server. If nil, none may.
+	// It holds for all transports alike. Requests without an Origin header, which
+	// do not come from a page, always pass.
+	CORS *CORS
+
+	// Cookie, where set, is the template of a cookie with the session id that is set
+	// on the handshake of polling sessions, for load balancers. An empty Name means "io"
+	// and HttpOnly, an empty Path "/", no SameSite "Lax". If nil, there is no cookie.
+	Cookie *http.Cookie
+
+	// Allow, where set, is asked for each new session before anything is made for it.
+	// An error refuses the session with status 403 and the error's text as message.
+	Allow func(r *http.Request) error
+
+	// Headers, where set, may add to the headers of each response. initial is true
+	// on the handshake. It is called with no lock held and may be called at once for several requests.
+	Headers func(h http.Header, r *http.Request, initial bool)
+
+	// CompressAbove is from how many bytes on the body of a poll is compressed, with gzip,
+	// where the client takes that. If zero, 1024. If negative, bodies are never compressed.
+	CompressAbove int
+
+	// HandlerGrace is how long a Flush may run before another goroutine goes on reading
+	// and what it has sent so far leaves. If zero, 5 milliseconds.
+	HandlerGrace time.Duration
+
+	// CloseGrace is how long a session that Close ended may take to fetch what is
+	// queued for it. If zero, 5 seconds.
+	CloseGrace time.Duration
+
+	// Logger gets what an operator should see. If nil, slog.Default().
+	Logger *slog.Logger
+}
+
+// Validate says what is wrong with the options. NewServer panics with what it returns.
+func (o *Options) Validate() error {
+	if o == nil {
+		return nil
+	}
+	for _, t := range o.Transports {
+		if t != Polling && t != WebSocket {
+			return fmt.Errorf("engine: unknown transport %q in Options.Transports; there are %q and %q", t, Polling, WebSocket)
+		}
+	}
+	if o.Transports != nil && len(o.Transports) == 0 {
+		return fmt.Errorf("engine: Options.Transports is empty; leave it nil for all")
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{{"PingTimeout", o.PingTimeout}, {"UpgradeTimeout", o.UpgradeTimeout}, {"HandlerGrace", o.HandlerGrace}, {"CloseGrace", o.CloseGrace}} {
+		if d.d < 0 {
+			return fmt.Errorf("engine: Options.%s is negative", d.name)
+		}
+	}
+	if o.PingInterval > 0 && o.PingInterval < time.Millisecond || o.PingTimeout > 0 && o.PingTimeout < time.Millisecond {
+		return fmt.Errorf("engine: PingInterval and PingTimeout are told to clients in milliseconds; less than one is not possible")
+	}
+	if o.MaxPayload < 0 || o.MaxQueue < 0 || int64(o.MaxPayload) > math.MaxInt32 {
+		return fmt.Errorf("engine: Options.MaxPayload must be 0 to %d bytes, MaxQueue not negative", math.MaxInt32)
+	}
+	if o.Cookie != nil {
+		c := cookie(o.Cookie)
+		c.Value = "x"
+		if err := c.Valid(); err != nil {
+			return fmt.Errorf("engine: Options.Cookie: %w", err)
+		}
+	}
+	return o.CORS.validate()
+}
+
+// withDefaults returns a copy of o in which every field has its meaning.
+func (o *Options) withDefaults() Options {
+	var r Options
+	if o != nil {
+		r = *o
+	}
+	or(&r.PingInterval, 25*time.Second)
+	or(&r.PingTimeout, 20*time.Second)
+	or(&r.UpgradeTimeout, 10*time.Second)
+	or(&r.MaxPayload, 1_000_000)
+	or(&r.MaxQueue, 16<<20)
+	or(&r.CompressAbove, 1024)
+	or(&r.HandlerGrace, 5*time.Millisecond)
+	or(&r.CloseGrace, 5*time.Second)
+	if r.Transports == nil {
+		r.Transports = []string{Polling, WebSocket}
+	}
+	r.Transports = slices.Clone(r.Transports)
+	if r.Cookie != nil {
+		r.Cookie = cookie(r.Cookie)
+	}
+	if r.Logger == nil {
+		r.Logger = slog.Default()
+	}
+	if r.Tag == 0 {
+		r.Tag, _ = sid.TagIn(sid.New(randomTag()))
+	}
+	return r
+}
+
+func or[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// cookie fills in a template what the official server has by default.
+func cookie(t *http.Cookie) *http.Cookie {
+	c := *t
+	if c.Name == "" {
+		c.Name, c.HttpOnly = "io", true
+	}
+	if c.Path == "" {
+		c.Path = "/"
+	}
+	if c.SameSite == 0 {
+		c.SameSite = http.SameSiteLaxMode
+	}
+	return &c
+}
