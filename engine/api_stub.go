@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/atollhq/atoll/engine/wire"
@@ -33,8 +34,7 @@ type Handler interface {
 type Handshake struct {
 	Header     http.Header
 	Host       string
-	Path       string
-	Query      string
+	URL        *url.URL
 	RemoteAddr string
 	Time       time.Time
 	Secure     bool
