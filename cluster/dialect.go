@@ -9,20 +9,29 @@ const (
 	Tell      MessageKind = iota + 1 // an Op that nobody answers
 	Ask                              // an Op that asks
 	Reply                            // an Answer
-	Heartbeat                        // "I am here"; the first is answered by everybody's own
+	Heartbeat                        // "I am here"; who does not know the sender answers with its own
 	Goodbye                          // "I leave"
 )
 
 // A Message is what one node says to others.
 type Message struct {
 	Kind      MessageKind
-	From      string  // the sending node; empty where the format does not say (emitters)
-	To        string  // Reply: the node that asked
-	Request   string  // Ask, Reply: which question
-	Namespace string  // Tell, Ask, Reply
-	Op        *Op     // Tell, Ask
-	Answer    *Answer // Reply
-	Member    *Member // Heartbeat
+	From      string // the sending node; empty where the format does not say (emitters)
+	To        string // Reply: the node that asked
+	Request   string // Ask, Reply: which question
+	Namespace string // Tell, Ask, Reply
+
+	// Life tells the lives of a sender apart: a random number that it keeps from its
+	// start to its end; 0 where the format has none.
+	Life uint64
+	// Number counts. Tell, Ask: the sender's messages to all, from 1, so that gaps and
+	// repetitions are seen. Heartbeat: the number the next of them will have. Reply: the
+	// sender's answers to this question, from 1. It is 0 where the format has no numbers.
+	Number uint64
+
+	Op     *Op     // Tell, Ask
+	Answer *Answer // Reply
+	Member *Member // Heartbeat
 }
 
 // A Dialect is how messages are written. It holds no rooms, no sockets and no logic:
@@ -37,7 +46,11 @@ type Dialect interface {
 	Encode(m *Message) (topic string, data []byte, err error)
 
 	// Decode reads what came on topic to node. It returns nil and no error for what is not
-	// for that node: its own messages, another's answers. The message may keep data.
+	// for that node: its own messages, another's answers. (Its own heartbeats it may return:
+	// so a node finds out that another has the same id.) The message may keep data.
+	//
+	// data is whatever somebody published: Decode returns an error for what it does not
+	// understand, never panics, and keeps what it allocates in proportion to len(data).
 	Decode(node, topic string, data []byte) (*Message, error)
 }
 

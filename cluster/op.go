@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // A Kind says what an Op does.
 type Kind uint8
@@ -8,8 +11,8 @@ type Kind uint8
 // The kinds of operations. Those that ask get answers; the others are told.
 const (
 	Emit       Kind = iota + 1 // send an event to the selected sockets
-	Join                       // the selected sockets enter the rooms in Names
-	Leave                      // the selected sockets leave the rooms in Names
+	JoinRooms                  // the selected sockets enter the rooms in Names
+	LeaveRooms                 // the selected sockets leave the rooms in Names
 	Disconnect                 // the selected sockets are disconnected; with Close, their connections too
 	ServerEmit                 // call the server-side handlers of the other nodes
 	EmitAck                    // asks: send an event, collect the acks of the clients
@@ -52,7 +55,7 @@ type Op struct {
 	Data        []byte
 	Attachments [][]byte
 
-	Names   []string      // rooms to Join or Leave
+	Names   []string      // the rooms of JoinRooms and LeaveRooms
 	Close   bool          // Disconnect: close the connection below too
 	Timeout time.Duration // EmitAck, ServerAsk: how long answers are waited for; 0 where not known
 }
@@ -76,4 +79,17 @@ type SocketInfo struct {
 	Rooms     []string
 	Handshake []byte // JSON object, as the official server describes it; may be nil
 	Data      []byte // JSON of the socket's data; may be nil
+}
+
+var kindNames = [...]string{
+	Emit: "emit", JoinRooms: "join", LeaveRooms: "leave", Disconnect: "disconnect", ServerEmit: "server emit",
+	EmitAck: "emit with acks", Fetch: "fetch", Count: "count", Rooms: "rooms", ServerAsk: "server ask",
+}
+
+// String returns the kind in words, for logs.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return "unknown operation " + strconv.Itoa(int(k))
 }

@@ -1,0 +1,242 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A peer is a member other than ourselves.
+type peer struct {
+	Member
+	life  uint64
+	heard time.Time
+}
+
+// A ghost is a member that fell silent. Its process may be frozen, and its
+// subscriptions may still be counted by the medium.
+type ghost struct {
+	Member
+	since time.Time
+}
+
+const (
+	ghostsStay = 5 * time.Minute
+	helloGap   = 10 * time.Millisecond // between two announcements
+)
+
+// Peers returns the other members of the cluster, the longest-standing first.
+func (n *Node) Peers() []Member {
+	n.mu.Lock()
+	ms := make([]Member, 0, len(n.peers))
+	for _, p := range n.peers {
+		ms = append(ms, p.Member)
+	}
+	n.mu.Unlock()
+	slices.SortFunc(ms, func(a, b Member) int {
+		if c := a.Started.Compare(b.Started); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return ms
+}
+
+// heard takes in an announcement.
+func (n *Node) heard(m *Message) {
+	if m.From == "" || m.Member == nil {
+		n.count.malformed.Add(1)
+		return
+	}
+	if m.Number > 0 {
+		n.seen.upTo(m.From, m.Life, m.Number-1, n.gap)
+	}
+	now := time.Now()
+	member := *m.Member
+	member.ID = m.From
+
+	n.mu.Lock()
+	old := n.peers[m.From]
+	if old != nil && old.life == m.Life {
+		old.heard = now
+		n.mu.Unlock()
+		return
+	}
+	n.peers[m.From] = &peer{Member: member, life: m.Life, heard: now}
+	delete(n.ghosts, m.From)
+	if old != nil { // it was restarted, and was so quick that nobody missed it
+		n.tellMember(old.Member, false)
+	}
+	n.tellMember(member, true)
+	qs := n.asking(old != nil)
+	n.mu.Unlock()
+
+	n.count.joins.Add(1)
+	if old != nil {
+		n.count.deaths.Add(1)
+	}
+	for _, q := range qs {
+		q.lose(m.From)
+	}
+	signal(n.hello) // it does not know us either
+}
+
+// touch notes that a member was heard.
+func (n *Node) touch(id string) {
+	if id == "" {
+		return
+	}
+	n.mu.Lock()
+	if p := n.peers[id]; p != nil {
+		p.heard = time.Now()
+	}
+	n.mu.Unlock()
+}
+
+// left takes in a goodbye.
+func (n *Node) left(id string) {
+	n.mu.Lock()
+	p := n.peers[id]
+	if p == nil {
+		n.mu.Unlock()
+		return
+	}
+	delete(n.peers, id)
+	n.tellMember(p.Member, false)
+	qs := n.asking(true)
+	n.mu.Unlock()
+
+	n.count.leaves.Add(1)
+	for _, q := range qs {
+		q.lose(id)
+	}
+}
+
+// bury removes the members that were silent for too long.
+func (n *Node) bury(now time.Time) {
+	n.mu.Lock()
+	var ids []string
+	for id, p := range n.peers {
+		if now.Sub(p.heard) > n.o.DeadAfter {
+			ids = append(ids, id)
+			delete(n.peers, id)
+			n.ghosts[id] = ghost{p.Member, now}
+			n.tellMember(p.Member, false)
+		}
+	}
+	for id, g := range n.ghosts {
+		if now.Sub(g.since) > ghostsStay {
+			delete(n.ghosts, id)
+		}
+	}
+	qs := n.asking(len(ids) > 0)
+	n.mu.Unlock()
+
+	n.count.deaths.Add(uint64(len(ids)))
+	for _, q := range qs {
+		for _, id := range ids {
+			q.lose(id)
+		}
+	}
+}
+
+// tellMember has the hook called on the loop. n.mu is held, so that the calls are in order.
+func (n *Node) tellMember(m Member, up bool) {
+	if f := n.o.OnMember; f != nil {
+		n.inbox.put(work{hook: func() { f(m, up) }}, 0)
+	}
+}
+
+// gap takes note of lost messages.
+func (n *Node) gap(from string, first, last uint64) {
+	n.count.gaps.Add(last - first + 1)
+	n.warn("gap", "cluster: messages of another node were lost on the way", "from", from, "first", first, "last", last)
+	if f := n.o.OnGap; f != nil {
+		n.inbox.put(work{hook: func() { f(from, first, last) }}, 0)
+	}
+}
+
+// rival takes note of another node that announces itself with our id.
+func (n *Node) rival(m *Message) {
+	n.warn("rival", "cluster: another node has the same id; neither hears the other", "id", n.self.ID)
+	if m.Member != nil && m.Member.Started.After(n.self.Started) {
+		signal(n.hello) // it came after us, and shall find out in its Join
+		return
+	}
+	signal(n.rivals)
+}
+
+// announce publishes "I am here".
+func (n *Node) announce(ctx context.Context) error {
+	self := n.self
+	topic, data, err := n.encode(&Message{Kind: Heartbeat, Member: &self})
+	if err != nil {
+		return err
+	}
+	return n.publish(ctx, topic, data)
+}
+
+// pulse announces the node, regularly and when somebody new was heard.
+func (n *Node) pulse() {
+	tick := time.NewTicker(n.o.Heartbeat)
+	defer tick.Stop()
+	rest := time.NewTimer(helloGap)
+	defer rest.Stop()
+	for {
+		select { // a crowd that comes at once gets one answer
+		case <-rest.C:
+		case <-n.ctx.Done():
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-n.hello:
+		case <-n.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(n.ctx, n.o.Heartbeat)
+		if err := n.announce(ctx); err != nil && n.ctx.Err() == nil {
+			n.warn("away", "cluster: the bus is away: other nodes are not reached", "err", err)
+		}
+		cancel()
+		rest.Reset(helloGap)
+	}
+}
+
+// watch looks for members that fell silent and messages that never came.
+func (n *Node) watch() {
+	tick := time.NewTicker(max(n.o.Heartbeat/4, time.Millisecond))
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-n.ctx.Done():
+			return
+		}
+		now := time.Now()
+		if now.Sub(last) > n.o.DeadAfter/2 {
+			n.excuse(now) // we were frozen, and what they said waits to be read
+		}
+		last = now
+		n.bury(now)
+		n.seen.settle(now, n.o.Heartbeat, n.gap)
+	}
+}
+
+// excuse gives every member a fresh start.
+func (n *Node) excuse(now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		p.heard = now
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,344 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/atollhq/atoll/internal/sid"
+)
+
+// A Receiver performs the operations that come from other nodes and from emitters.
+type Receiver interface {
+	// Do performs op. It is called on the node's loop, one call at a time, in order of
+	// arrival, so it must not block: not on the network, not on a user's code.
+	//
+	// For an op that asks, answer is not nil. It must be called once with First set, also
+	// where nothing was selected or the namespace is not known here, and for EmitAck as many
+	// times more as that first answer promised. It may be called at once or later, by any
+	// goroutine; it does not wait for the network. Answers that come too late do no harm.
+	Do(op *Op, answer func(Answer))
+}
+
+// A Node is one process's place in a cluster. Its methods may be called by any number
+// of goroutines at once.
+type Node struct {
+	o       Options
+	bus     Bus
+	dialect Dialect
+	native  bool // the dialect is Native: messages are numbered
+	self    Member
+	life    uint64
+
+	ctx    context.Context // ends when Close begins
+	cancel context.CancelCauseFunc
+	tasks  sync.WaitGroup
+	subs   []Subscription
+	ended  chan struct{} // closed when Close is done
+
+	number   atomic.Uint64 // of the last message to all
+	receiver atomic.Pointer[Receiver]
+	inbox    *queue[work]
+	outbox   outbox
+	hello    chan struct{} // holds a token when somebody new should hear of us
+	rivals   chan struct{} // holds a token when another node with our id was heard
+	seen     senders
+	quiet    quiet
+	count    counters
+
+	mu         sync.Mutex
+	peers      map[string]*peer
+	ghosts     map[string]ghost // fell silent; perhaps frozen, perhaps still subscribed
+	questions  map[string]*question
+	namespaces map[string]*opening
+	closed     bool
+}
+
+// work is what waits for the loop: an operation, or a call of a hook.
+type work struct {
+	op   *Op
+	from string
+	ask  string // the request to answer; empty for what is told
+	size int64
+	hook func()
+}
+
+// Join makes this process a node of the cluster that bus carries. When it returns, messages
+// of all nodes arrive, and the nodes that were there are known, as far as they answered
+// within Options.Settle. It returns an error if the options are wrong, the bus is away,
+// or another living node has the same id. The bus stays the caller's: it must
+// not be closed before the node is.
+func Join(ctx context.Context, bus Bus, o *Options) (*Node, error) {
+	opts, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		o:          opts,
+		bus:        bus,
+		dialect:    dialectOf(bus),
+		self:       Member{ID: opts.ID, Name: opts.Name, Started: time.Now(), Version: version},
+		life:       newLife(),
+		ended:      make(chan struct{}),
+		inbox:      newQueue[work](opts.MaxQueue),
+		hello:      make(chan struct{}, 1),
+		rivals:     make(chan struct{}, 1),
+		peers:      make(map[string]*peer),
+		ghosts:     make(map[string]ghost),
+		questions:  make(map[string]*question),
+		namespaces: make(map[string]*opening),
+	}
+	_, n.native = n.dialect.(native)
+	n.outbox.limit = opts.MaxQueue
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.tasks.Go(n.loop)
+	if n.subs, err = n.subscribe(ctx, ""); err == nil {
+		if err = n.announce(ctx); err == nil {
+			n.tasks.Go(n.pulse)
+			n.tasks.Go(n.watch)
+			err = n.settle(ctx)
+		}
+	}
+	if err != nil {
+		n.Close()
+		return nil, fmt.Errorf("cluster: join: %w", err)
+	}
+	return n, nil
+}
+
+// settle listens until the nodes that are there had time to answer our first announcement.
+func (n *Node) settle(ctx context.Context) error {
+	if n.o.Settle < 0 {
+		return nil
+	}
+	t := time.NewTimer(n.o.Settle)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-n.rivals:
+		return fmt.Errorf("another node of the cluster has the id %q: give each its own", n.self.ID)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func newLife() uint64 {
+	var b [8]byte
+	rand.Read(b[:])                          // never fails, by its documentation
+	return binary.BigEndian.Uint64(b[:]) | 1 // 0 means none
+}
+
+func dialectOf(bus Bus) Dialect {
+	if s, ok := bus.(Speaker); ok {
+		return s.Dialect()
+	}
+	return Native("")
+}
+
+// ID returns the node's id, which tells it from all others.
+func (n *Node) ID() string { return n.self.ID }
+
+// Name returns the node's name, which is for people.
+func (n *Node) Name() string { return n.self.Name }
+
+// Tag returns the tag that marks this node's session ids.
+func (n *Node) Tag() sid.Tag { return sid.TagOf(n.self.ID) }
+
+// Self returns how the node announces itself.
+func (n *Node) Self() Member { return n.self }
+
+// Attach hands all operations that arrive from now on to r. It returns an error when
+// the node has a receiver already or is closed. Before Attach, operations are dropped
+// and counted, and questions are answered with an empty answer.
+func (n *Node) Attach(r Receiver) error {
+	if n.isClosed() {
+		return ErrClosed
+	}
+	if r == nil || !n.receiver.CompareAndSwap(nil, &r) {
+		return errors.New("cluster: attach: the node has a server already: make a node for each")
+	}
+	return nil
+}
+
+func (n *Node) isClosed() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closed
+}
+
+// Tell publishes op to all other nodes. It returns when the bus has taken it, in the
+// order of the caller's calls, and does not wait for anybody to perform it. An error
+// wraps what the bus said: op may have reached nobody, and will not be sent again.
+func (n *Node) Tell(ctx context.Context, op *Op) error {
+	if op.Kind.Asks() {
+		return fmt.Errorf("cluster: tell: %v has answers: use Ask", op.Kind)
+	}
+	if n.isClosed() {
+		return ErrClosed
+	}
+	topic, data, err := n.encode(&Message{Kind: Tell, Namespace: op.Namespace, Op: op})
+	if err == nil {
+		err = n.publish(ctx, topic, data)
+	}
+	if err != nil {
+		return fmt.Errorf("cluster: tell: %w", err)
+	}
+	return nil
+}
+
+// encode writes m as a message of this node.
+func (n *Node) encode(m *Message) (topic string, data []byte, err error) {
+	m.From, m.Life = n.self.ID, n.life
+	if n.native {
+		if err := check(m); err != nil {
+			return "", nil, err // before a number is spent on it
+		}
+		switch m.Kind {
+		case Tell, Ask:
+			m.Number = n.number.Add(1)
+		case Heartbeat:
+			m.Number = n.number.Load() + 1
+		}
+	}
+	return n.dialect.Encode(m)
+}
+
+func (n *Node) publish(ctx context.Context, topic string, data []byte) error {
+	err := n.bus.Publish(ctx, topic, data)
+	if err != nil {
+		n.count.lost.Add(1)
+		return err
+	}
+	n.count.published.Add(1)
+	return nil
+}
+
+// receive takes a message from the bus. It decodes and queues, and does not wait.
+func (n *Node) receive(topic string, data []byte) {
+	m, err := n.dialect.Decode(n.self.ID, topic, data)
+	if err != nil {
+		n.count.malformed.Add(1)
+		n.warn("malformed", "cluster: a message could not be read and was dropped", "topic", topic, "bytes", len(data), "err", err)
+		return
+	}
+	if m == nil {
+		return
+	}
+	if m.From == n.self.ID {
+		if m.Kind == Heartbeat && m.Life != 0 && m.Life != n.life {
+			n.rival(m)
+		}
+		return
+	}
+	n.count.received.Add(1)
+	switch m.Kind {
+	case Heartbeat:
+		n.heard(m)
+	case Goodbye:
+		n.left(m.From)
+	case Reply:
+		n.touch(m.From)
+		n.answered(m, len(data))
+	case Tell, Ask:
+		n.touch(m.From)
+		n.accept(m, len(data))
+	}
+}
+
+// accept queues an operation for the loop.
+func (n *Node) accept(m *Message, bytes int) {
+	if m.Op == nil || m.Kind == Ask && (m.Request == "" || !m.Op.Kind.Asks()) || m.Kind == Tell && m.Op.Kind.Asks() {
+		n.count.malformed.Add(1)
+		return
+	}
+	if m.Number > 0 && !n.seen.first(m.From, m.Life, m.Number, n.gap) {
+		n.count.duplicates.Add(1)
+		return
+	}
+	w := work{op: m.Op, from: m.From, size: int64(bytes) + 256}
+	if m.Kind == Ask {
+		w.ask = m.Request
+	}
+	if !n.inbox.put(w, w.size) {
+		n.count.dropped.Add(1)
+		n.warn("dropped", "cluster: operations of other nodes come faster than they can be performed; some were dropped", "MaxQueue", n.o.MaxQueue)
+	}
+}
+
+// loop performs what others told us, one by one.
+func (n *Node) loop() {
+	var items []work
+	for {
+		if items = n.inbox.take(items); items == nil {
+			return
+		}
+		for i := range items {
+			w := &items[i]
+			if w.hook != nil {
+				w.hook()
+			} else {
+				n.perform(w)
+			}
+			n.inbox.release(w.size)
+			*w = work{}
+		}
+	}
+}
+
+func (n *Node) perform(w *work) {
+	r := n.receiver.Load()
+	switch {
+	case r == nil:
+		n.count.unattached.Add(1)
+		if w.ask != "" {
+			n.replier(w)(Answer{First: true}) // nobody shall wait for us
+		}
+	case w.ask != "":
+		(*r).Do(w.op, n.replier(w))
+	default:
+		(*r).Do(w.op, nil)
+	}
+}
+
+// Close says goodbye and leaves the cluster. It waits until the node's goroutines have
+// ended and Do was called for the last time; questions that wait end with ErrClosed.
+// It may be called twice, and does not close the bus. It must not be called by Do or a hook.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		<-n.ended
+		return nil
+	}
+	n.closed = true
+	subs := n.subs
+	for _, o := range n.namespaces {
+		subs = append(subs, o.subs...)
+	}
+	n.mu.Unlock()
+	defer close(n.ended)
+
+	n.cancel(ErrClosed)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if topic, data, err := n.encode(&Message{Kind: Goodbye}); err == nil {
+		n.publish(ctx, topic, data) // without it, others find out by DeadAfter
+	}
+	var errs []error
+	for _, s := range subs {
+		errs = append(errs, s.Close())
+	}
+	n.inbox.close()
+	n.outbox.close()
+	n.tasks.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cluster: close: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package cluster
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Options are a node's settings. A nil *Options means all defaults.
+type Options struct {
+	// ID tells this node from all others: 1 to 64 letters, digits, "-" and "_".
+	// If empty, a random one. Who chooses ids must not give one to two living nodes.
+	ID string
+
+	// Name is for people. If empty, host name, program and process id.
+	Name string
+
+	// Heartbeat is the pause between two announcements. If zero, 1 second.
+	// All nodes of a cluster should have the same.
+	Heartbeat time.Duration
+
+	// DeadAfter is how long a member may be silent. If zero, three heartbeats.
+	// It must be at least two heartbeats.
+	DeadAfter time.Duration
+
+	// Settle is how long Join may listen for the nodes that are there, so that Peers is
+	// right from the first moment. If zero, 100 milliseconds. If negative, it does not wait.
+	Settle time.Duration
+
+	// AskTimeout is how long a question waits whose context has no deadline and whose
+	// Op has no Timeout. If zero, 5 seconds.
+	AskTimeout time.Duration
+
+	// MaxQueue is how many bytes of operations of other nodes may wait to be performed;
+	// what comes beyond is dropped and counted. If zero, 64 MiB.
+	// The answers to one question that wait to be read have the same limit.
+	MaxQueue int64
+
+	// Logger is told what an operator should know. If nil, slog.Default().
+	Logger *slog.Logger
+
+	// OnMember, where set, is called for each node that comes (up) or goes, on the
+	// node's loop: in order with the operations that arrive, one call at a time. It must not block.
+	OnMember func(m Member, up bool)
+
+	// OnGap, where set, is called on the node's loop when messages first to last of the
+	// node with the id from are known to be lost. It must not block.
+	OnGap func(from string, first, last uint64)
+}
+
+const (
+	defaultHeartbeat  = time.Second
+	defaultSettle     = 100 * time.Millisecond
+	defaultAskTimeout = 5 * time.Second
+	defaultMaxQueue   = 64 << 20
+	maxID             = 64
+)
+
+// withDefaults returns a copy of o in which every field has its value.
+func (o *Options) withDefaults() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.ID == "" {
+		c.ID = rand.Text()
+	}
+	if !validID(c.ID) {
+		return c, fmt.Errorf("cluster: Options.ID is %q: it must be 1 to %d letters, digits, - and _", c.ID, maxID)
+	}
+	if c.Name == "" {
+		host, _ := os.Hostname()
+		c.Name = fmt.Sprintf("%s/%s/%d", host, filepath.Base(os.Args[0]), os.Getpid())
+	}
+	if c.Heartbeat <= 0 {
+		c.Heartbeat = defaultHeartbeat
+	}
+	if c.DeadAfter <= 0 {
+		c.DeadAfter = 3 * c.Heartbeat
+	}
+	if c.DeadAfter < 2*c.Heartbeat {
+		return c, fmt.Errorf("cluster: Options.DeadAfter is %v: with a Heartbeat of %v it must be at least %v, or living nodes are declared dead",
+			c.DeadAfter, c.Heartbeat, 2*c.Heartbeat)
+	}
+	if c.Settle == 0 {
+		c.Settle = defaultSettle
+	}
+	if c.AskTimeout <= 0 {
+		c.AskTimeout = defaultAskTimeout
+	}
+	if c.MaxQueue <= 0 {
+		c.MaxQueue = defaultMaxQueue
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
+}
+
+// validID reports whether id can name a node or a cluster: it stands in topics.
+func validID(id string) bool {
+	if id == "" || len(id) > maxID {
+		return false
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}

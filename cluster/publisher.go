@@ -1,0 +1,57 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+)
+
+// Emitter is the id under which publishers send, in every format. No node may have it.
+const Emitter = "emitter"
+
+// A Publisher tells a cluster operations without being a node of it: it receives nothing,
+// announces nothing, and nobody counts it or waits for it. It needs no Close.
+// Any number of goroutines may use it.
+type Publisher struct {
+	bus     Bus
+	dialect Dialect
+	native  bool
+	life    uint64
+	number  atomic.Uint64
+}
+
+// PublisherOptions are a Publisher's settings. There are none yet; nil is fine.
+type PublisherOptions struct{}
+
+// NewPublisher returns a publisher to the cluster that bus carries. The bus stays the caller's.
+func NewPublisher(bus Bus, o *PublisherOptions) *Publisher {
+	p := &Publisher{bus: bus, dialect: dialectOf(bus), life: newLife()}
+	_, p.native = p.dialect.(native)
+	return p
+}
+
+// Tell publishes op to all nodes. What it promises is what [Node.Tell] promises.
+func (p *Publisher) Tell(ctx context.Context, op *Op) error {
+	if op.Kind.Asks() {
+		return fmt.Errorf("cluster: tell: %v has answers, which only a node can receive: %w", op.Kind, ErrUnsupported)
+	}
+	m := &Message{Kind: Tell, From: Emitter, Life: p.life, Namespace: op.Namespace, Op: op}
+	var topic string
+	var data []byte
+	var err error
+	if p.native {
+		if err = check(m); err == nil {
+			m.Number = p.number.Add(1)
+		}
+	}
+	if err == nil {
+		topic, data, err = p.dialect.Encode(m)
+	}
+	if err == nil {
+		err = p.bus.Publish(ctx, topic, data)
+	}
+	if err != nil {
+		return fmt.Errorf("cluster: tell: %w", err)
+	}
+	return nil
+}

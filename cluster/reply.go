@@ -1,0 +1,103 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// replier returns the function that answers the question w. It encodes and queues.
+func (n *Node) replier(w *work) func(Answer) {
+	var number atomic.Uint64
+	to, request, namespace := w.from, w.ask, w.op.Namespace
+	return func(a Answer) {
+		a.Node = n.self.ID
+		topic, data, err := n.encode(&Message{
+			Kind: Reply, To: to, Request: request, Namespace: namespace,
+			Number: number.Add(1), Answer: &a,
+		})
+		if err != nil {
+			n.count.lost.Add(1)
+			n.warn("reply", "cluster: an answer could not be written", "err", err)
+			return
+		}
+		if !n.outbox.send(n, letter{topic, data}) {
+			n.count.lost.Add(1)
+			n.warn("outbox", "cluster: answers cannot be sent as fast as they are given; some were dropped", "MaxQueue", n.o.MaxQueue)
+		}
+	}
+}
+
+type letter struct {
+	topic string
+	data  []byte
+}
+
+// An outbox sends answers, so that nobody who answers waits for the medium. Its
+// goroutines live while there is something to send.
+type outbox struct {
+	limit int64
+
+	mu      sync.Mutex
+	letters []letter
+	bytes   int64
+	workers int
+	closed  bool
+}
+
+const (
+	maxWorkers   = 4
+	sendDeadline = 5 * time.Second
+)
+
+func (o *outbox) send(n *Node, l letter) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	size := int64(len(l.data))
+	if o.closed {
+		return true // the question ends without us
+	}
+	if o.bytes > 0 && o.bytes+size > o.limit {
+		return false
+	}
+	o.letters = append(o.letters, l)
+	o.bytes += size
+	if o.workers < maxWorkers && len(o.letters) > 8*o.workers {
+		o.workers++
+		n.tasks.Go(func() { o.work(n) })
+	}
+	return true
+}
+
+func (o *outbox) work(n *Node) {
+	for {
+		o.mu.Lock()
+		if len(o.letters) == 0 || o.closed {
+			o.workers--
+			o.letters = nil
+			o.mu.Unlock()
+			return
+		}
+		l := o.letters[0]
+		o.letters[0] = letter{}
+		o.letters = o.letters[1:]
+		o.mu.Unlock()
+
+		ctx, cancel := context.WithTimeout(n.ctx, sendDeadline)
+		if err := n.publish(ctx, l.topic, l.data); err != nil && n.ctx.Err() == nil {
+			n.warn("away", "cluster: the bus is away: an answer was not sent", "err", err)
+		}
+		cancel()
+		o.mu.Lock()
+		o.bytes -= int64(len(l.data))
+		o.mu.Unlock()
+	}
+}
+
+// close ends the outbox; what waits is not sent.
+func (o *outbox) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed, o.letters = true, nil
+}
