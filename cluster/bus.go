@@ -16,7 +16,7 @@ type Bus interface {
 
 	// Subscribe calls deliver for each message on topic, in each publisher's order, never
 	// twice at a time, from when it returns. deliver only queues; it does not call the
-	// Bus; msg is deliver's to keep. A lost connection is the Bus's to mend.
+	// Bus; msg is its to keep, not to change. A lost connection is the Bus's to mend.
 	Subscribe(ctx context.Context, topic string, deliver func(topic string, msg []byte)) (Subscription, error)
 
 	// Close ends all subscriptions and waits for them. What New was given stays open.
