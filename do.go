@@ -1,0 +1,223 @@
+package atoll
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/event"
+)
+
+// do performs an operation on the sockets of this node: a local call's, another node's or
+// an emitter's, all the same. It does not block. answer is set where op asks; it may be
+// called later, by other goroutines.
+func (ns *Namespace) do(op *cluster.Op, answer func(cluster.Answer)) {
+	switch op.Kind {
+	case cluster.Emit:
+		ns.broadcast(op)
+	case cluster.EmitAck:
+		a := newAck(ns, op, answer)
+		a.expire()
+		a.start()
+	case cluster.ServerEmit, cluster.ServerAsk:
+		ns.serverEvent(op, answer)
+	case cluster.Rooms:
+		answer(cluster.Answer{First: true, Rooms: ns.rooms.list()})
+	default:
+		ns.each(op, answer)
+	}
+}
+
+// each performs the operations that are something done to each selected socket.
+func (ns *Namespace) each(op *cluster.Op, answer func(cluster.Answer)) {
+	to := ns.rooms.selected(&op.Selector)
+	defer to.free()
+	switch op.Kind {
+	case cluster.JoinRooms:
+		for _, s := range to.sockets {
+			ns.rooms.enter(s, op.Names...)
+		}
+	case cluster.LeaveRooms:
+		for _, s := range to.sockets {
+			ns.rooms.exit(s, op.Names...)
+		}
+	case cluster.Disconnect:
+		for _, s := range to.sockets {
+			s.Disconnect(op.Close)
+		}
+	case cluster.Count:
+		answer(cluster.Answer{First: true, Clients: len(to.sockets)})
+	case cluster.Fetch:
+		infos := make([]cluster.SocketInfo, len(to.sockets))
+		for i, s := range to.sockets {
+			infos[i] = s.info()
+		}
+		answer(cluster.Answer{First: true, Sockets: infos})
+	default:
+		ns.srv.log.Warn("unknown operation ignored; is another node newer?", "kind", op.Kind, "nsp", ns.name)
+		if answer != nil {
+			answer(cluster.Answer{First: true})
+		}
+	}
+}
+
+// broadcast encodes the event once and puts the same bytes in line for every receiver.
+func (ns *Namespace) broadcast(op *cluster.Op) {
+	to := ns.rooms.selected(&op.Selector)
+	defer to.free()
+	if len(to.sockets) == 0 {
+		return
+	}
+	ns.spread(op, to, -1)
+}
+
+func (ns *Namespace) spread(op *cluster.Op, to *receivers, id int64) {
+	m := opMessage(op, id)
+	if hook := ns.h.outgoing; hook != nil {
+		name := eventName(op.Data)
+		for _, s := range to.sockets {
+			hook(s, name)
+		}
+	}
+	volatile := op.Flags&cluster.Volatile != 0
+	for _, s := range to.sockets {
+		_ = s.deliver(m, volatile) // a socket that ended meanwhile gets nothing
+	}
+}
+
+// An ack is an event on its way to many, and the answers on their way back.
+type ack struct {
+	ns     *Namespace
+	op     *cluster.Op
+	answer func(cluster.Answer)
+	id     int64
+
+	mu    sync.Mutex
+	open  []*Socket
+	timer *time.Timer
+}
+
+func newAck(ns *Namespace, op *cluster.Op, answer func(cluster.Answer)) *ack {
+	return &ack{ns: ns, op: op, answer: answer, id: ns.nextID()}
+}
+
+// start sends the event. The answer with First comes before all others.
+func (a *ack) start() {
+	to := a.ns.rooms.selected(&a.op.Selector)
+	defer to.free()
+	asked := make([]*Socket, 0, len(to.sockets))
+	hold := make(chan struct{})
+	for _, s := range to.sockets {
+		if s.expect(a.id, func(args event.Args, err error) {
+			if err != nil {
+				return
+			}
+			<-hold
+			a.answer(cluster.Answer{Data: args.JSON(), Attachments: args.Attachments()})
+		}) {
+			asked = append(asked, s)
+		}
+	}
+	a.mu.Lock()
+	a.open = asked
+	a.mu.Unlock()
+	a.answer(cluster.Answer{First: true, Clients: len(asked)})
+	close(hold)
+	if len(asked) > 0 {
+		a.ns.spread(a.op, to, a.id)
+	}
+}
+
+// expire has the waiting end when the time is up.
+func (a *ack) expire() {
+	d := a.op.Timeout
+	if d <= 0 {
+		d = a.ns.srv.opts.ackTimeout()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.timer = time.AfterFunc(d, a.end)
+}
+
+// end forgets who has not answered.
+func (a *ack) end() {
+	a.mu.Lock()
+	open := a.open
+	a.open = nil
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.mu.Unlock()
+	for _, s := range open {
+		s.forget(a.id)
+	}
+}
+
+// info describes the socket to other nodes.
+func (s *Socket) info() cluster.SocketInfo {
+	i := cluster.SocketInfo{ID: s.id, Rooms: s.Rooms()}
+	var shared any
+	if f := s.ns.srv.opts.ShareHandshake; f != nil {
+		shared = f(s)
+	} else {
+		shared = s.shared()
+	}
+	var err error
+	if i.Handshake, err = json.Marshal(shared); err != nil {
+		s.log().Error("the handshake cannot be shown to other nodes", "err", err)
+		i.Handshake = []byte("{}")
+	}
+	if v := s.Data(); v != nil {
+		if i.Data, err = json.Marshal(v); err != nil {
+			s.log().Error("the socket's data cannot be shown to other nodes; what SetData stores must be JSON", "err", err)
+			i.Data = nil
+		}
+	}
+	return i
+}
+
+// private are the headers that stay on the node.
+var private = map[string]bool{"authorization": true, "proxy-authorization": true, "cookie": true}
+
+// shared is the handshake as the official server shows it, without what is secret.
+func (s *Socket) shared() any {
+	h := s.Handshake()
+	headers := make(map[string]string, len(h.Header))
+	for k, v := range h.Header {
+		if k = strings.ToLower(k); !private[k] {
+			headers[k] = strings.Join(v, ", ")
+		}
+	}
+	query := make(map[string]string)
+	for k, v := range h.URL.Query() {
+		query[k] = v[0]
+	}
+	return struct {
+		Headers map[string]string `json:"headers"`
+		Time    string            `json:"time"`
+		Address string            `json:"address"`
+		XDomain bool              `json:"xdomain"`
+		Secure  bool              `json:"secure"`
+		Issued  int64             `json:"issued"`
+		URL     string            `json:"url"`
+		Query   map[string]string `json:"query"`
+		Auth    struct{}          `json:"auth"`
+	}{
+		Headers: headers, Time: h.Time.Format(time.RFC1123), Address: h.RemoteAddr,
+		XDomain: h.Header.Get("Origin") != "", Secure: h.Secure, Issued: h.Time.UnixMilli(),
+		URL: h.URL.RequestURI(), Query: query,
+	}
+}
+
+func decodeJSON(data []byte, v any) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("atoll: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package atoll
+
+import (
+	"context"
+	"iter"
+	"regexp"
+	"sync"
+	"sync/atomic"
+
+	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/event"
+)
+
+// A Namespace is a part of the server that clients connect to by name, with handlers and
+// rooms of its own. Set its handlers before the server serves; everything else may be
+// called by any number of goroutines at once.
+//
+// Emit, To, Except and the other methods that it shares with Target address the sockets
+// of the namespace on all nodes.
+type Namespace struct {
+	*handlers
+	h     *handlers // the same; a name for readers inside
+	srv   *Server
+	name  string
+	rooms rooms
+	ids   atomic.Int64 // of acks
+
+	users   int  // sockets that are in it or on their way; under srv.mu
+	dynamic bool // made for a client, goes with its last one
+
+	opened    sync.Once // with the cluster
+	serverIn  serverInbox
+	asks      atomic.Int64 // questions of other nodes being worked on
+	dynParent *Parent
+}
+
+// Name returns the namespace's name, which begins with a slash.
+func (ns *Namespace) Name() string { return ns.name }
+
+// nextID returns the id of the next event that wants an ack.
+func (ns *Namespace) nextID() int64 { return ns.ids.Add(1) - 1 }
+
+// open tells the cluster that this node is in the namespace. The first caller waits
+// until messages from other nodes will arrive; where the cluster is away, a goroutine
+// of the server goes on trying.
+func (ns *Namespace) open(ctx context.Context) {
+	node := ns.srv.opts.Cluster
+	if node == nil {
+		return
+	}
+	ns.opened.Do(func() {
+		handoff(ctx)
+		ctx, cancel := context.WithTimeout(ns.srv.ctx, openTimeout)
+		defer cancel()
+		if err := node.Open(ctx, ns.name); err != nil {
+			ns.srv.log.Error("cannot hear other nodes in the namespace yet; trying again", "nsp", ns.name, "err", err)
+			ns.srv.work.Go(func() { ns.reopen(node) })
+		}
+	})
+}
+
+// reopen tries until it succeeds or the server ends.
+func (ns *Namespace) reopen(node *cluster.Node) {
+	for wait := reopenFirst; ; wait = min(2*wait, reopenMost) {
+		if !sleep(ns.srv.ctx, wait) {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ns.srv.ctx, openTimeout)
+		err := node.Open(ctx, ns.name)
+		cancel()
+		if err == nil {
+			ns.srv.log.Info("hearing other nodes in the namespace again", "nsp", ns.name)
+			return
+		}
+	}
+}
+
+// leave is called once for each socket that enter was called for.
+func (ns *Namespace) leave() {
+	ns.srv.mu.Lock()
+	ns.users--
+	last := ns.users == 0 && ns.dynamic && ns.srv.namespaces[ns.name] == ns
+	if last {
+		delete(ns.srv.namespaces, ns.name)
+		ns.dynParent.remove(ns)
+	}
+	ns.srv.mu.Unlock()
+	if last && ns.srv.opts.Cluster != nil {
+		ns.srv.closeInCluster(ns.name)
+	}
+}
+
+// Sockets returns how many sockets of this node are in the namespace.
+func (ns *Namespace) Sockets() int { return ns.rooms.len() }
+
+// Socket returns the socket of this node with the given id, or nil.
+func (ns *Namespace) Socket(id string) *Socket {
+	ns.rooms.mu.RLock()
+	defer ns.rooms.mu.RUnlock()
+	return ns.rooms.byID[id]
+}
+
+// LocalRooms lists the rooms that have members on this node, the sockets' own among them.
+func (ns *Namespace) LocalRooms() []string { return ns.rooms.list() }
+
+func (ns *Namespace) target() Target { return Target{ns: ns} }
+
+// To returns the sockets that are in any of the rooms.
+func (ns *Namespace) To(rooms ...string) Target { return ns.target().To(rooms...) }
+
+// Except returns the sockets that are in none of the rooms.
+func (ns *Namespace) Except(rooms ...string) Target { return ns.target().Except(rooms...) }
+
+// Local returns the sockets of this node.
+func (ns *Namespace) Local() Target { return ns.target().Local() }
+
+// Volatile is Target.Volatile for all sockets.
+func (ns *Namespace) Volatile() Target { return ns.target().Volatile() }
+
+// Emit is Target.Emit for all sockets.
+func (ns *Namespace) Emit(ctx context.Context, name string, args ...any) error {
+	return ns.target().Emit(ctx, name, args...)
+}
+
+// AskAll is Target.AskAll for all sockets.
+func (ns *Namespace) AskAll(ctx context.Context, name string, args ...any) iter.Seq2[event.Args, error] {
+	return ns.target().AskAll(ctx, name, args...)
+}
+
+// Fetch is Target.Fetch for all sockets.
+func (ns *Namespace) Fetch(ctx context.Context) iter.Seq2[RemoteSocket, error] {
+	return ns.target().Fetch(ctx)
+}
+
+// Count is Target.Count for all sockets.
+func (ns *Namespace) Count(ctx context.Context) (int, error) { return ns.target().Count(ctx) }
+
+// A Parent stands for all namespaces whose names match: it holds their handlers. Each of
+// them comes with its first client and goes with its last.
+type Parent struct {
+	*handlers
+	srv   *Server
+	match func(ctx context.Context, name string, auth event.Args) bool
+	re    *regexp.Regexp // nil: match alone decides
+
+	children map[string]*Namespace // under srv.mu
+}
+
+// Emit sends an event to all sockets of all namespaces under p that have sockets on this
+// node, on all nodes. The error is the first of those of the namespaces.
+func (p *Parent) Emit(ctx context.Context, name string, args ...any) error {
+	var first error
+	for _, ns := range p.Namespaces() {
+		if err := ns.Emit(ctx, name, args...); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// Namespaces lists the namespaces under p that this node has sockets in.
+func (p *Parent) Namespaces() []*Namespace {
+	p.srv.mu.Lock()
+	defer p.srv.mu.Unlock()
+	list := make([]*Namespace, 0, len(p.children))
+	for _, ns := range p.children {
+		list = append(list, ns)
+	}
+	return list
+}
+
+func (p *Parent) remove(ns *Namespace) { delete(p.children, ns.name) }

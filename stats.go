@@ -1,0 +1,72 @@
+package atoll
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/atollhq/atoll/engine"
+)
+
+type counters struct {
+	sockets, events, unhandled, malformed, panics, refused atomic.Int64
+}
+
+// Stats are counters of a server since its start, and gauges of the moment.
+type Stats struct {
+	Engine    engine.Stats
+	Sockets   int64 // now, those on their way in included
+	Events    int64 // that came from clients and were handled
+	Unhandled int64 // of them, those that nobody handles
+	Malformed int64 // packets that cost their sender the connection
+	Panics    int64 // in handlers
+	Refused   int64 // connections to namespaces
+}
+
+// Stats returns the counters.
+func (srv *Server) Stats() Stats {
+	return Stats{
+		Engine:    srv.eng.Stats(),
+		Sockets:   srv.stats.sockets.Load(),
+		Events:    srv.stats.events.Load(),
+		Unhandled: srv.stats.unhandled.Load(),
+		Malformed: srv.stats.malformed.Load(),
+		Panics:    srv.stats.panics.Load(),
+		Refused:   srv.stats.refused.Load(),
+	}
+}
+
+// Health returns a handler for balancers: 200 while the server takes new sessions, 503
+// when it is shutting down. The header Atoll-Node names the node. GET and HEAD, also
+// HTTP/1.0 without a Host.
+func (srv *Server) Health() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "use GET or HEAD", http.StatusMethodNotAllowed)
+			return
+		}
+		status, code := "ok", http.StatusOK
+		if srv.draining.Load() {
+			status, code = "shutting down", http.StatusServiceUnavailable
+		}
+		body, _ := json.Marshal(struct {
+			Status  string `json:"status"`
+			Node    string `json:"node"`
+			Tag     string `json:"tag"`
+			Sockets int64  `json:"sockets"`
+		}{status, srv.node, srv.tag.String(), srv.stats.sockets.Load()})
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		h.Set("Cache-Control", "no-store")
+		h[NodeHeader] = []string{srv.tag.String()}
+		w.WriteHeader(code)
+		_, _ = w.Write(append(body, '\n')) // whoever asked has left
+	})
+}
+
+// Node returns the id of this node: its cluster's, or a random one.
+func (srv *Server) Node() string { return srv.node }
+
+func newNodeID() string { return rand.Text() }

@@ -1,0 +1,317 @@
+package atoll
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/event"
+)
+
+// A Target is a choice of sockets in one namespace, on all nodes, and how they are to be
+// addressed. It is a value: each method returns a new one, and any number of goroutines
+// may share one. It begins with Namespace.To, Socket.To and their like.
+type Target struct {
+	ns      *Namespace
+	sel     cluster.Selector
+	flags   cluster.Flags
+	local   bool
+	timeout time.Duration
+}
+
+// To adds rooms: the sockets that are in any of the rooms named so far. A socket in
+// several gets an event once. A socket's id is a room.
+func (t Target) To(rooms ...string) Target {
+	t.sel.Rooms = slices.Concat(t.sel.Rooms, rooms)
+	return t
+}
+
+// Except leaves out the sockets that are in any of the rooms.
+func (t Target) Except(rooms ...string) Target {
+	t.sel.Except = slices.Concat(t.sel.Except, rooms)
+	return t
+}
+
+// Local leaves out the sockets of other nodes.
+func (t Target) Local() Target {
+	t.local = true
+	return t
+}
+
+// Volatile lets events be dropped, and counted, for each socket where they would have to
+// wait for the connection.
+func (t Target) Volatile() Target {
+	t.flags |= cluster.Volatile
+	return t
+}
+
+// Compress says whether the event may be compressed, where compression is on. The
+// default is that it may.
+func (t Target) Compress(ok bool) Target {
+	t.flags &^= cluster.NoCompress
+	if !ok {
+		t.flags |= cluster.NoCompress
+	}
+	return t
+}
+
+// Timeout sets how long AskAll waits. Without it, the context's deadline counts, or else
+// Options.AckTimeout.
+func (t Target) Timeout(d time.Duration) Target {
+	t.timeout = d
+	return t
+}
+
+func (t Target) op(kind cluster.Kind) *cluster.Op {
+	return &cluster.Op{Kind: kind, Namespace: t.ns.name, Selector: t.sel, Flags: t.flags}
+}
+
+func (t Target) eventOp(kind cluster.Kind, name string, args []any) (*cluster.Op, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	op := t.op(kind)
+	var err error
+	op.Data, op.Attachments, err = event.AppendEvent(nil, nil, name, args...)
+	return op, err
+}
+
+// tell performs op here, then on the other nodes.
+func (t Target) tell(ctx context.Context, op *cluster.Op) error {
+	t.ns.do(op, nil)
+	node := t.ns.srv.opts.Cluster
+	if t.local || node == nil {
+		return nil
+	}
+	return node.Tell(ctx, op)
+}
+
+// Emit sends an event to the sockets of all nodes. Those of this node always get it;
+// the error says that other nodes could not be reached, or which argument cannot be
+// encoded. It waits until the cluster's medium has the event, not for the clients.
+func (t Target) Emit(ctx context.Context, name string, args ...any) error {
+	op, err := t.eventOp(cluster.Emit, name, args)
+	if err != nil {
+		return err
+	}
+	return t.tell(ctx, op)
+}
+
+// Join has the sockets of all nodes enter rooms.
+func (t Target) Join(ctx context.Context, rooms ...string) error {
+	op := t.op(cluster.JoinRooms)
+	op.Names = rooms
+	return t.tell(ctx, op)
+}
+
+// Leave has the sockets of all nodes leave rooms.
+func (t Target) Leave(ctx context.Context, rooms ...string) error {
+	op := t.op(cluster.LeaveRooms)
+	op.Names = rooms
+	return t.tell(ctx, op)
+}
+
+// Disconnect disconnects the sockets of all nodes, as Socket.Disconnect does.
+func (t Target) Disconnect(ctx context.Context, all bool) error {
+	op := t.op(cluster.Disconnect)
+	op.Close = all
+	return t.tell(ctx, op)
+}
+
+// AskAll sends an event to the sockets of all nodes and yields their acks as they come.
+// If some are missing when the time is up, the last pair holds a *PartialError, which
+// says what is: how many clients of this node, and which nodes. The sequence may be
+// left early, and ranged over once.
+func (t Target) AskAll(ctx context.Context, name string, args ...any) iter.Seq2[event.Args, error] {
+	return func(yield func(event.Args, error) bool) {
+		op, err := t.eventOp(cluster.EmitAck, name, args)
+		if err != nil {
+			yield(event.Args{}, err)
+			return
+		}
+		t.askAll(ctx, op, yield)
+	}
+}
+
+func (t Target) askAll(ctx context.Context, op *cluster.Op, yield func(event.Args, error) bool) {
+	srv := t.ns.srv
+	ctx, cancel := srv.ackContext(ctx, t.timeout)
+	defer cancel()
+	if d, ok := ctx.Deadline(); ok {
+		op.Timeout = max(time.Until(d), time.Millisecond)
+	}
+
+	var answers mailbox[cluster.Answer]
+	missing := -1 // until this node has said how many clients it asks
+	remote := make(chan error, 1)
+	if node := srv.opts.Cluster; t.local || node == nil {
+		remote <- nil
+	} else {
+		asked := srv.goWait(func() {
+			var last error
+			for a, err := range node.Ask(ctx, op) {
+				if err != nil {
+					last = err
+				} else if !a.First {
+					answers.put(a)
+				}
+			}
+			remote <- last
+			answers.wake()
+		})
+		defer asked()
+		defer cancel() // before waiting for it
+	}
+	local := newAck(t.ns, op, func(a cluster.Answer) {
+		a.Node = srv.node
+		answers.put(a)
+	})
+	defer local.end()
+	local.start()
+
+	handoff(ctx)
+	var absent error
+	for waiting := true; waiting || missing != 0; {
+		for _, a := range answers.take() {
+			switch {
+			case a.Node == srv.node && a.First:
+				missing = a.Clients
+				continue
+			case a.Node == srv.node:
+				missing--
+			}
+			if !yield(event.ArgsOf(inner(a.Data), a.Attachments), nil) {
+				return
+			}
+		}
+		if !waiting && missing == 0 {
+			break
+		}
+		select {
+		case absent = <-remote:
+			waiting = false
+		case <-answers.full():
+		case <-ctx.Done():
+			if waiting {
+				absent = <-remote // it ends with ctx too, and knows who is missing
+			}
+			for _, a := range answers.take() {
+				if a.Node == srv.node {
+					missing--
+				}
+				if !yield(event.ArgsOf(inner(a.Data), a.Attachments), nil) {
+					return
+				}
+			}
+			if absent == nil {
+				absent = context.Cause(ctx)
+			}
+			if missing > 0 || waiting {
+				yield(event.Args{}, &PartialError{Missing: missing, Err: absent})
+			}
+			return
+		}
+	}
+	if absent != nil {
+		yield(event.Args{}, &PartialError{Err: absent})
+	}
+}
+
+// A RemoteSocket is a socket of some node, as that node describes it. Its methods act on
+// the socket wherever it is.
+type RemoteSocket struct {
+	ID    string
+	Node  string   // empty where the cluster's format does not say
+	Rooms []string // its own id among them
+
+	ns        *Namespace
+	handshake []byte
+	data      []byte
+}
+
+// Handshake decodes what is known of the request that opened the session into v: an
+// object with the fields of the official server's handshake.
+func (r *RemoteSocket) Handshake(v any) error { return decodeJSON(r.handshake, v) }
+
+// Data decodes the value that was stored with SetData into v.
+func (r *RemoteSocket) Data(v any) error { return decodeJSON(r.data, v) }
+
+// Target returns the socket as a target, to be emitted to, moved or disconnected.
+func (r *RemoteSocket) Target() Target { return r.ns.To(r.ID) }
+
+// Fetch yields the sockets of all nodes, those of this node first. If nodes are missing,
+// the last pair holds a *PartialError that names them.
+func (t Target) Fetch(ctx context.Context) iter.Seq2[RemoteSocket, error] {
+	return func(yield func(RemoteSocket, error) bool) {
+		for a, err := range t.ask(ctx, t.op(cluster.Fetch)) {
+			if err != nil {
+				yield(RemoteSocket{}, err)
+				return
+			}
+			for _, s := range a.Sockets {
+				if !yield(RemoteSocket{ID: s.ID, Node: a.Node, Rooms: s.Rooms, ns: t.ns, handshake: s.Handshake, data: s.Data}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Count counts the sockets of all nodes. With a *PartialError, the count is of the nodes
+// that answered.
+func (t Target) Count(ctx context.Context) (int, error) {
+	n := 0
+	for a, err := range t.ask(ctx, t.op(cluster.Count)) {
+		if err != nil {
+			return n, err
+		}
+		n += a.Clients
+	}
+	return n, nil
+}
+
+// Rooms lists the rooms of the namespace on all nodes, each once, the sockets' own among
+// them; the target's rooms do not matter. With a *PartialError, the rooms are those of the
+// nodes that answered.
+func (t Target) Rooms(ctx context.Context) ([]string, error) {
+	seen := make(map[string]bool)
+	var rooms []string
+	for a, err := range t.ask(ctx, t.op(cluster.Rooms)) {
+		if err != nil {
+			return rooms, err
+		}
+		for _, r := range a.Rooms {
+			if !seen[r] {
+				seen[r] = true
+				rooms = append(rooms, r)
+			}
+		}
+	}
+	return rooms, nil
+}
+
+// ask yields this node's answer and then the others'; the last pair may be an error.
+func (t Target) ask(ctx context.Context, op *cluster.Op) iter.Seq2[cluster.Answer, error] {
+	return func(yield func(cluster.Answer, error) bool) {
+		more := true
+		t.ns.do(op, func(a cluster.Answer) {
+			a.Node = t.ns.srv.node
+			more = yield(a, nil)
+		})
+		node := t.ns.srv.opts.Cluster
+		if t.local || node == nil || !more {
+			return
+		}
+		handoff(ctx)
+		for a, err := range node.Ask(ctx, op) {
+			if err != nil {
+				err = &PartialError{Err: err}
+			}
+			if !yield(a, err) || err != nil {
+				return
+			}
+		}
+	}
+}
