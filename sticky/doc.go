@@ -1,0 +1,38 @@
+// Package sticky is a load balancer for Socket.IO servers, an [http.Handler].
+//
+// A Socket.IO session lives on one node, and each of its requests has to arrive
+// there. The [Balancer] decides for each request by the session id in its query,
+// not for each connection: a browser, or another proxy, may send the requests of
+// many sessions over one connection.
+//
+//   - A request without an id opens a session. It goes to the node that has the
+//     fewest ([LeastConnections], the default), to the next ([RoundRobin]) or to any ([Random]).
+//   - A request with an id goes to the node that made it. The ids of Atoll nodes name
+//     their node, so this needs no memory and survives a restart of the balancer; which
+//     node has which name is learned from the header Atoll-Node of their answers. The
+//     ids of other servers are learned from the answer that opens a session.
+//   - Everything else (a page, an image) goes to the next node, or to [Options.Fallback].
+//
+// # When a node dies
+//
+// A node that refuses a connection is down at once. One that breaks a connection
+// off is asked at once whether it lives; breaking off alone proves nothing, since a
+// client can provoke it. One that hangs is noticed by the health checks. Then its
+// WebSockets are closed, its sessions get what the official server answers to an id
+// that it does not know (status 400, code 1), and the clients open a new session,
+// on another node.
+//
+// A request is sent a second time only where that cannot do anything twice: one
+// that opens a session and got no answer, and one without a body whose connection
+// was never made.
+//
+// # In front of it
+//
+// The [http.Server] that serves the balancer owns the limits of what comes before a
+// request: set its ReadHeaderTimeout (10 seconds), IdleTimeout (2 minutes) and
+// MaxHeaderBytes (64 KiB). Leave its ReadTimeout and WriteTimeout at 0, they would
+// end long polls; the balancer has time limits of its own for bodies.
+// WebSockets come over HTTP/1.1; HTTP/2 in front serves long polls.
+//
+// See https://github.com/socketio/socket.io/blob/main/docs/engine.io-protocol/v4-current.md
+package sticky

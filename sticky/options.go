@@ -1,0 +1,219 @@
+package sticky
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// A Policy says which node a new session goes to.
+type Policy int
+
+// The policies.
+const (
+	// LeastConnections chooses the node with the fewest live sessions. Sessions that are
+	// just being opened count, so that a crowd that arrives together spreads evenly.
+	LeastConnections Policy = iota
+	// RoundRobin chooses the nodes in turn.
+	RoundRobin
+	// Random chooses any node.
+	Random
+)
+
+// ParsePolicy reads the name of a policy, as [Policy.String] writes it.
+func ParsePolicy(name string) (Policy, error) {
+	for p := LeastConnections; p <= Random; p++ {
+		if name == p.String() {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("sticky: no policy %q: use least-connections, round-robin or random", name)
+}
+
+// String returns the name: least-connections, round-robin or random.
+func (p Policy) String() string {
+	switch p {
+	case LeastConnections:
+		return "least-connections"
+	case RoundRobin:
+		return "round-robin"
+	case Random:
+		return "random"
+	}
+	return fmt.Sprintf("Policy(%d)", int(p))
+}
+
+// A Backend is a node to balance to.
+type Backend struct {
+	// URL is where the node listens: http://host:port or https://host:port, or host:port
+	// alone for http. It identifies the backend, and has no path.
+	URL string
+	// Name is for people. If empty, the host and port.
+	Name string
+}
+
+// Options configure a [Balancer]. A nil *Options has all the defaults.
+type Options struct {
+	// Backends are the first nodes. There may be none: [Balancer.SetBackends] brings them later.
+	Backends []Backend
+
+	// Path is where the Socket.IO server is mounted on the nodes. If empty, /socket.io/.
+	Path string
+
+	// Policy is how the node of a new session is chosen. The zero value is LeastConnections.
+	Policy Policy
+
+	// Fallback gets the requests outside Path. If nil, they are proxied to the nodes in turn.
+	Fallback http.Handler
+
+	// Health says how nodes are checked.
+	Health Health
+
+	// TLS is for backends whose URL is https. If nil, the defaults of crypto/tls.
+	TLS *tls.Config
+
+	// TrustedProxies are the peers whose X-Forwarded-For, -Host and -Proto are kept (the
+	// address of the peer is added to the first). From all others these headers are
+	// replaced. If empty, nobody is trusted.
+	TrustedProxies []netip.Prefix
+
+	// DialTimeout bounds the making of a connection to a node. If zero, 2 seconds.
+	DialTimeout time.Duration
+
+	// UpgradeTimeout bounds the answer of a node to a WebSocket handshake. If zero, 10 seconds.
+	UpgradeTimeout time.Duration
+
+	// BodyTimeout bounds how long a client of Path takes to send the body of a request and
+	// to receive that of an answer. If zero, 60 seconds. If negative, there is no limit.
+	BodyTimeout time.Duration
+
+	// StallTimeout bounds how long the bytes for one end of a WebSocket are held back by
+	// that end before the connection is cut; the limit acts after one half to the whole of
+	// it. If zero, 60 seconds. If negative, there is no limit.
+	StallTimeout time.Duration
+
+	// IdleTimeout is how long an unused connection to a node is kept. If zero, 4 seconds,
+	// because Node.js closes its end after 5, and a request that meets the closing is lost.
+	IdleTimeout time.Duration
+
+	// MaxSessions bounds how many sessions opened by long-polling are remembered, for
+	// counting and, where the ids do not name their node, for finding it. The one that was
+	// silent for longest is forgotten first. One takes about 250 bytes. If zero, 1,000,000.
+	MaxSessions int
+
+	// SessionIdle is how long a session without any open request is remembered. It must be more
+	// than pingInterval + pingTimeout of the nodes. If zero, 60 seconds.
+	SessionIdle time.Duration
+
+	// Logger gets what happens to nodes. If nil, slog.Default().
+	Logger *slog.Logger
+}
+
+// Health says how nodes are checked.
+type Health struct {
+	// Path is what is asked for by GET. An answer below 500 is healthy, so that a server
+	// without such a page is too. 503 says that the node takes no new sessions; those it has go on.
+	// If empty, /health. If "-", it is enough that the node takes connections.
+	Path string
+
+	// Interval is the pause between the starts of two checks; a node that is down is asked
+	// four times as often. If zero, 1 second.
+	Interval time.Duration
+
+	// Timeout bounds a check. If zero, 1 second.
+	Timeout time.Duration
+
+	// Rise is how many good checks in a row bring a node that was down up. If zero, 1.
+	Rise int
+
+	// Fall is how many failed checks in a row (no answer in time, status 500 and above) bring a
+	// node down. A refused connection does so at once. If zero, 3.
+	Fall int
+}
+
+// fill returns o with the defaults in place.
+func (o *Options) fill() (Options, error) {
+	var f Options
+	if o != nil {
+		f = *o
+	}
+	f.Path = "/" + strings.Trim(orElse(f.Path, "/socket.io/"), "/") + "/"
+	if f.Path == "//" {
+		f.Path = "/"
+	}
+	if f.Policy < LeastConnections || f.Policy > Random {
+		return f, fmt.Errorf("sticky: no policy %v", f.Policy)
+	}
+	h := &f.Health
+	h.Path = orElse(h.Path, "/health")
+	if h.Path != tcpOnly && !strings.HasPrefix(h.Path, "/") {
+		return f, fmt.Errorf("sticky: health path %q does not begin with a slash", h.Path)
+	}
+	f.DialTimeout = orElse(f.DialTimeout, 2*time.Second)
+	f.UpgradeTimeout = orElse(f.UpgradeTimeout, 10*time.Second)
+	f.BodyTimeout = orElse(f.BodyTimeout, time.Minute)
+	f.StallTimeout = orElse(f.StallTimeout, time.Minute)
+	f.IdleTimeout = orElse(f.IdleTimeout, 4*time.Second)
+	f.SessionIdle = orElse(f.SessionIdle, time.Minute)
+	h.Interval = orElse(h.Interval, time.Second)
+	h.Timeout = orElse(h.Timeout, time.Second)
+	h.Rise = orElse(h.Rise, 1)
+	h.Fall = orElse(h.Fall, 3)
+	f.MaxSessions = orElse(f.MaxSessions, 1_000_000)
+	for _, c := range []struct {
+		name string
+		bad  bool
+	}{
+		{"DialTimeout", f.DialTimeout < 0}, {"UpgradeTimeout", f.UpgradeTimeout < 0},
+		{"IdleTimeout", f.IdleTimeout < 0}, {"SessionIdle", f.SessionIdle < 0},
+		{"MaxSessions", f.MaxSessions < 0}, {"Health.Interval", h.Interval < 0},
+		{"Health.Timeout", h.Timeout < 0}, {"Health.Rise", h.Rise < 0}, {"Health.Fall", h.Fall < 0},
+	} {
+		if c.bad {
+			return f, fmt.Errorf("sticky: %s is negative", c.name)
+		}
+	}
+	if f.Logger == nil {
+		f.Logger = slog.Default()
+	}
+	return f, nil
+}
+
+// orElse returns v, or def where v is the zero value.
+func orElse[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// parse returns the URL of b with nothing but scheme and host, the port always written.
+func (b Backend) parse() (*url.URL, error) {
+	s := b.URL
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("sticky: backend %q: %w", b.URL, err)
+	}
+	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	switch {
+	case port == "":
+		return nil, fmt.Errorf("sticky: backend %q: the scheme must be http or https", b.URL)
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("sticky: backend %q: no host", b.URL)
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return nil, fmt.Errorf("sticky: backend %q: only scheme, host and port are allowed", b.URL)
+	}
+	if u.Port() == "" {
+		u.Host += ":" + port
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}

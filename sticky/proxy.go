@@ -1,0 +1,416 @@
+package sticky
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxHead bounds the header of an answer of a node, in bytes.
+const maxHead = 64 << 10
+
+// unknownSession is what the official server says to an id that it does not know.
+const unknownSession = `{"code":1,"message":"Session ID unknown"}`
+
+// A call is one request on its way.
+type call struct {
+	l    *Balancer
+	kind kind
+	id   string          // of the session
+	ctx  context.Context // of the client
+	body *sentBody       // nil where the request has none
+	w    http.ResponseWriter
+
+	b      *backend
+	e      *entry // pinned
+	tried  []*backend
+	opened bool // counts in b.opening
+	f      *flight
+}
+
+type callKey struct{}
+
+// ServeHTTP sends r to the node where it belongs. While that is away, the answer is status 400
+// with code 1 for a request of a session, and 503 for any other.
+func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !l.begin() {
+		l.none(w, r)
+		return
+	}
+	defer l.running.Done()
+
+	k, id, ok := l.classify(r)
+	if !ok {
+		refuse(w, r, http.StatusBadRequest, "application/json", `{"code":3,"message":"Bad request"}`)
+		return
+	}
+	if k == plain && l.o.Fallback != nil {
+		l.o.Fallback.ServeHTTP(w, r)
+		return
+	}
+	c := &call{l: l, kind: k, id: id, ctx: r.Context(), w: w}
+	defer c.unpin()
+	if !c.route(r) {
+		if k == session {
+			l.gone(w, r)
+		} else {
+			l.none(w, r)
+		}
+		return
+	}
+	if isWebSocket(r) {
+		c.tunnel(w, r)
+		return
+	}
+	if k != plain && l.o.BodyTimeout > 0 && r.ContentLength != 0 {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(l.o.BodyTimeout))
+	}
+	if r.ContentLength != 0 && r.Body != nil {
+		c.body = &sentBody{ReadCloser: r.Body, one: k == session && r.ContentLength == 1}
+	}
+	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+	if c.body != nil {
+		r.Body = c.body
+	}
+	l.proxy.ServeHTTP(w, r)
+}
+
+// route chooses the node of a request. It reports false where there is none.
+func (c *call) route(r *http.Request) bool {
+	for {
+		if c.kind == session {
+			c.b, c.e = c.l.find(c.id)
+			if c.b != nil && c.b.serves() {
+				return true
+			}
+		}
+		// A preflight belongs to no session; what stands behind it should get its own answer.
+		if c.kind != session || r.Method == http.MethodOptions {
+			if c.next() {
+				return true
+			}
+		}
+		c.unpin()
+		if !c.l.settled(c.ctx) || c.ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+// next takes the next node for a request that may go to any.
+func (c *call) next() bool {
+	c.unpin()
+	if c.b != nil {
+		c.tried = append(c.tried, c.b)
+	}
+	policy := RoundRobin
+	if c.kind == handshake {
+		policy = c.l.o.Policy
+	}
+	c.b = c.l.pick(policy, c.tried)
+	if c.b == nil {
+		return false
+	}
+	if c.kind == handshake {
+		c.opened = true
+	} else {
+		c.b.opening.Add(-1)
+	}
+	return true
+}
+
+// board says that the request is under way to its node; cut ends it.
+func (c *call) board(cut func(error)) bool {
+	c.leave()
+	f := &flight{cut: cut}
+	if !c.b.enter(f) {
+		return false
+	}
+	c.b.requests.Add(1)
+	c.f = f
+	return true
+}
+
+func (c *call) leave() {
+	if c.f != nil {
+		c.b.leave(c.f)
+		c.f = nil
+	}
+}
+
+// unpin gives back what the call holds of its node and its session.
+func (c *call) unpin() {
+	c.leave()
+	if c.opened {
+		c.b.opening.Add(-1)
+		c.opened = false
+	}
+	if c.e != nil {
+		c.l.table.unpin(c.e)
+		c.e = nil
+	}
+}
+
+// newProxy makes the proxy of all ordinary requests.
+func (l *Balancer) newProxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport:      tripper{},
+		BufferPool:     &buffers,
+		ErrorLog:       slog.NewLogLogger(l.o.Logger.Handler(), slog.LevelDebug),
+		ErrorHandler:   l.trouble,
+		ModifyResponse: answered,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			l.forward(p.In, p.Out.Header)
+			// Protocols that nobody here understands are not switched to.
+			p.Out.Header.Del("Connection")
+			p.Out.Header.Del("Upgrade")
+			if c := p.In.Context().Value(callKey{}).(*call); c.kind == handshake {
+				p.Out.Header.Del("Accept-Encoding") // we want to read the session id
+			}
+		},
+	}
+}
+
+// A tripper sends requests to the nodes of their calls.
+type tripper struct{}
+
+func (tripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := req.Context().Value(callKey{}).(*call)
+	for {
+		resp, err := c.try(req)
+		if err == nil || !c.again(req, err) {
+			return resp, err
+		}
+	}
+}
+
+// try sends req to the node of c.
+func (c *call) try(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	if !c.board(cancel) {
+		cancel(nil)
+		return nil, errDown
+	}
+	b := c.b
+	b.active.Add(1)
+	out := req.WithContext(ctx)
+	u := *req.URL
+	u.Scheme, u.Host = b.url.Scheme, b.url.Host
+	out.URL = &u
+	resp, err := b.transport.RoundTrip(out)
+	if err != nil {
+		b.active.Add(-1)
+		if cause := context.Cause(ctx); cause != nil && c.ctx.Err() == nil {
+			err = cause // cut by us
+		}
+		cancel(nil)
+		c.blame(err)
+		return nil, err
+	}
+	resp.Body = &answerBody{ReadCloser: resp.Body, c: c, done: func() {
+		b.active.Add(-1)
+		cancel(nil)
+	}}
+	return resp, nil
+}
+
+// blame counts err, and asks whether the node lives, where it is the node's fault.
+func (c *call) blame(err error) {
+	if c.ctx.Err() != nil || c.body != nil && c.body.err() != nil || errors.Is(err, errClosed) {
+		return
+	}
+	c.b.failed(err)
+	if lost(err) {
+		c.b.suspect()
+	}
+}
+
+// again reports whether req, which failed with err, may be sent once more, and
+// chooses the node for it.
+func (c *call) again(req *http.Request, err error) bool {
+	if c.ctx.Err() != nil || req.Body != nil || req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return false
+	}
+	var dial *dialError
+	unsent := errors.As(err, &dial) || errors.Is(err, errDown)
+	switch {
+	case c.kind == handshake && lost(err): // at worst a session that nobody knows of, which times out
+	case c.kind == plain && unsent:
+	default:
+		return false
+	}
+	return c.next()
+}
+
+// answered sees the header of an answer.
+func answered(resp *http.Response) error {
+	c := resp.Request.Context().Value(callKey{}).(*call)
+	body := resp.Body.(*answerBody)
+	if c.kind == plain {
+		return nil
+	}
+	if limit := c.l.o.BodyTimeout; limit > 0 {
+		http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(limit))
+	}
+	if t, ok := tagOf(resp.Header); ok && c.kind == handshake {
+		c.b.learnTag(t)
+		body.named = true
+	}
+	plainText := resp.Header.Get("Content-Encoding") == ""
+	switch {
+	case c.kind == handshake:
+		body.opens = resp.StatusCode == http.StatusOK && plainText
+	case resp.StatusCode == http.StatusOK:
+		if c.e == nil && resp.Request.Method != http.MethodOptions {
+			c.e = c.l.table.add(c.id, c.b) // opened before we were there
+		}
+		body.tail = plainText && resp.Request.Method == http.MethodGet
+		if c.body != nil && c.body.closes.Load() {
+			c.forget()
+		}
+	case resp.StatusCode == http.StatusBadRequest && c.e != nil:
+		c.l.table.ended(c.e)
+	}
+	return nil
+}
+
+// forget says that the session of c is over.
+func (c *call) forget() {
+	if c.e != nil {
+		c.l.table.forget(c.e)
+	}
+}
+
+// trouble answers a request that a node did not answer.
+func (l *Balancer) trouble(w http.ResponseWriter, r *http.Request, err error) {
+	c := r.Context().Value(callKey{}).(*call)
+	var dial *dialError
+	switch {
+	case c.ctx.Err() != nil:
+		w.WriteHeader(http.StatusBadGateway) // nobody reads it
+	case c.body != nil && c.body.err() != nil:
+		w.Header().Set("Connection", "close")
+		refuse(w, r, http.StatusRequestTimeout, "text/plain; charset=utf-8", "the body of the request did not arrive\n")
+	case c.kind == session && lost(err):
+		if c.e != nil {
+			l.table.ended(c.e)
+		}
+		l.gone(w, r)
+	case errors.Is(err, errDown) || errors.Is(err, errClosed) || errors.As(err, &dial):
+		l.none(w, r)
+	default:
+		refuse(w, r, http.StatusBadGateway, "text/plain; charset=utf-8", "the Socket.IO node gave no proper answer\n")
+	}
+}
+
+// gone answers a request of a session that is on no living node.
+func (l *Balancer) gone(w http.ResponseWriter, r *http.Request) {
+	l.unknown.Add(1)
+	refuse(w, r, http.StatusBadRequest, "application/json", unknownSession)
+}
+
+// none answers a request when no node is up.
+func (l *Balancer) none(w http.ResponseWriter, r *http.Request) {
+	l.unavailable.Add(1)
+	refuse(w, r, http.StatusServiceUnavailable, "text/plain; charset=utf-8",
+		"no Socket.IO node is up; try again in a second\n")
+}
+
+// A sentBody is the body of a request on its way to a node.
+type sentBody struct {
+	io.ReadCloser
+	one    bool        // the whole body is one byte
+	closes atomic.Bool // and that is the packet "close"
+	fault  atomic.Pointer[error]
+}
+
+func (s *sentBody) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if s.one && n == 1 && p[0] == '1' {
+		s.closes.Store(true)
+	}
+	if err != nil && err != io.EOF {
+		s.fault.Store(&err)
+	}
+	return n, err
+}
+
+// err returns what went wrong on the client's side.
+func (s *sentBody) err() error {
+	if p := s.fault.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// An answerBody is the body of an answer on its way to the client.
+type answerBody struct {
+	io.ReadCloser
+	c     *call
+	done  func()
+	once  sync.Once
+	opens bool // the answer opens a session, whose id is wanted
+	named bool // and a header has told the node's tag
+	tail  bool // the answer may end in the packet "close"
+	head  []byte
+	total int64
+	last  [2]byte
+}
+
+func (a *answerBody) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if a.opens && n > 0 {
+		a.learn(p[:n])
+	}
+	if a.tail {
+		a.watch(p[:n], err)
+	}
+	return n, err
+}
+
+// Close ends the answer.
+func (a *answerBody) Close() error {
+	err := a.ReadCloser.Close()
+	a.once.Do(a.done)
+	return err
+}
+
+// learn looks for the session id at the beginning of the body. It does so before
+// the client gets it, so that the next request, which may come at once, finds its node.
+func (a *answerBody) learn(p []byte) {
+	a.head = append(a.head, p[:min(len(p), maxOpen-len(a.head))]...)
+	id, ok := openedID(a.head)
+	if !ok {
+		a.opens = len(a.head) < maxOpen
+		return
+	}
+	a.opens, a.head = false, nil
+	c := a.c
+	if e := c.l.table.add(id, c.b); e != nil {
+		c.e = e
+	}
+	if !a.named {
+		c.b.learnHint(id)
+	}
+}
+
+// watch looks at the end of the body for the packet "close", alone or behind others.
+func (a *answerBody) watch(p []byte, err error) {
+	a.total += int64(len(p))
+	switch len(p) {
+	case 0:
+	case 1:
+		a.last = [2]byte{a.last[1], p[0]}
+	default:
+		a.last = [2]byte(p[len(p)-2:])
+	}
+	if err == io.EOF && a.last[1] == '1' && (a.total == 1 || a.last[0] == '\x1e') {
+		a.c.forget()
+	}
+}

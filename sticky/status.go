@@ -1,0 +1,58 @@
+package sticky
+
+import (
+	"time"
+)
+
+// A Status is what a [Balancer] looks like at a moment. It can be written as JSON.
+type Status struct {
+	Policy   string          `json:"policy"`
+	Since    time.Time       `json:"since"`    // when the balancer started
+	Sessions int64           `json:"sessions"` // live, on all nodes
+	Backends []BackendStatus `json:"backends"` // in the order given to SetBackends
+
+	Remembered  int    `json:"remembered"`  // sessions in the table
+	Evicted     uint64 `json:"evicted"`     // sessions that were forgotten because the table was full
+	Unavailable uint64 `json:"unavailable"` // requests refused because no node was up
+	Unknown     uint64 `json:"unknown"`     // requests refused because their session is on no living node
+}
+
+// A BackendStatus is what a node looks like at a moment.
+type BackendStatus struct {
+	URL        string    `json:"url"`
+	Name       string    `json:"name"`
+	Tag        string    `json:"tag,omitempty"` // 8 hexadecimal digits, once an Atoll node has told it
+	State      State     `json:"state"`
+	Since      time.Time `json:"since"`      // of the state
+	Sessions   int64     `json:"sessions"`   // live, as far as the balancer sees
+	WebSockets int64     `json:"websockets"` // open
+	Active     int64     `json:"active"`     // requests under way, WebSockets not counted
+	Requests   uint64    `json:"requests"`   // that were sent to it, WebSockets included
+	Errors     uint64    `json:"errors"`     // requests and WebSocket handshakes that it failed
+	LastError  string    `json:"lastError,omitempty"`
+}
+
+// Status returns a snapshot. Its figures are read one after the other, not at one instant.
+func (l *Balancer) Status() Status {
+	s := Status{
+		Policy: l.o.Policy.String(), Since: l.start,
+		Unavailable: l.unavailable.Load(), Unknown: l.unknown.Load(),
+	}
+	s.Remembered, s.Evicted = l.table.len()
+	for _, b := range l.view.Load().list {
+		bs := BackendStatus{
+			URL: b.url.String(), State: b.now(),
+			Sessions: b.sessions.Load(), WebSockets: b.sockets.Load(), Active: b.active.Load(),
+			Requests: b.requests.Load(), Errors: b.errors.Load(),
+		}
+		b.mu.Lock()
+		bs.Name, bs.Since, bs.LastError = b.name, b.since, b.lastErr
+		if b.tagged {
+			bs.Tag = b.tag.String()
+		}
+		b.mu.Unlock()
+		s.Sessions += bs.Sessions
+		s.Backends = append(s.Backends, bs)
+	}
+	return s
+}
