@@ -19,7 +19,7 @@ func (ns *Namespace) do(op *cluster.Op, answer func(cluster.Answer)) {
 	case cluster.Emit:
 		ns.broadcast(op)
 	case cluster.EmitAck:
-		a := newAck(ns, op, answer)
+		a := newAck(ns, op, answer, func() {})
 		a.expire()
 		a.start()
 	case cluster.ServerEmit, cluster.ServerAsk:
@@ -93,6 +93,7 @@ type ack struct {
 	ns     *Namespace
 	op     *cluster.Op
 	answer func(cluster.Answer)
+	lost   func() // a client is gone that was to answer
 	id     int64
 
 	mu    sync.Mutex
@@ -100,8 +101,8 @@ type ack struct {
 	timer *time.Timer
 }
 
-func newAck(ns *Namespace, op *cluster.Op, answer func(cluster.Answer)) *ack {
-	return &ack{ns: ns, op: op, answer: answer, id: ns.nextID()}
+func newAck(ns *Namespace, op *cluster.Op, answer func(cluster.Answer), lost func()) *ack {
+	return &ack{ns: ns, op: op, answer: answer, lost: lost, id: ns.nextID()}
 }
 
 // start sends the event. The answer with First comes before all others.
@@ -112,10 +113,11 @@ func (a *ack) start() {
 	hold := make(chan struct{})
 	for _, s := range to.sockets {
 		if s.expect(a.id, func(args event.Args, err error) {
+			<-hold
 			if err != nil {
+				a.lost()
 				return
 			}
-			<-hold
 			a.answer(cluster.Answer{Data: args.JSON(), Attachments: args.Attachments()})
 		}) {
 			asked = append(asked, s)

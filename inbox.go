@@ -195,7 +195,10 @@ func (s *Socket) connect() {
 	s.ns.srv.stats.sockets.Add(1)
 	s.ns.open(s.ctx)
 	err := s.ns.h.admit(s)
-	if err == nil && s.ns.rooms.add(s) {
+	if err == nil {
+		if !s.ns.rooms.add(s) {
+			return // ended meanwhile
+		}
 		if h := s.ns.h.connect; h != nil {
 			err = h(s.ctx, s)
 		}

@@ -112,8 +112,12 @@ type serverInbox struct {
 	running bool
 }
 
-// maxServerAsks bounds how many questions of other nodes a namespace works on at once.
-const maxServerAsks = 1024
+// What bounds the server-side events of a namespace: questions worked on at once, and
+// other events that wait for their turn. What is too much is not handled, and logged.
+const (
+	maxServerAsks  = 1024
+	maxServerQueue = 1 << 16
+)
 
 // serverEvent takes an event of another node to its handler. Without a handler, a node
 // that asks waits in vain, as with the official server.
@@ -144,6 +148,11 @@ func (ns *Namespace) serverEvent(op *cluster.Op, answer func(cluster.Answer)) {
 	}
 	in := &ns.serverIn
 	in.mu.Lock()
+	if len(in.queue) >= maxServerQueue {
+		in.mu.Unlock()
+		ns.srv.log.Error("server-side handlers are too slow; an event is lost", "nsp", ns.name, "event", e.Name, "limit", maxServerQueue)
+		return
+	}
 	in.queue = append(in.queue, f)
 	start := !in.running
 	in.running = true

@@ -32,13 +32,14 @@ type Socket struct {
 	seated bool
 	gone   bool
 
-	mu      sync.Mutex
-	state   state
-	waiting []message           // sent before the client was told that it is connected
-	inbox   *[]incoming         // what came and was not handled yet; nil when empty
-	size    int                 // bytes in the inbox
-	running bool                // a goroutine is in run, or will be
-	acks    map[int64]ackWaiter // by id
+	mu        sync.Mutex
+	state     state
+	accepting bool                // a goroutine is in accept, or was
+	waiting   []message           // sent before the client was told that it is connected
+	inbox     *[]incoming         // what came and was not handled yet; nil when empty
+	size      int                 // bytes in the inbox
+	running   bool                // a goroutine is in run, or will be
+	acks      map[int64]ackWaiter // by id
 
 	admitted bool // OnConnect returned nil; the runner's alone
 }
@@ -59,7 +60,7 @@ type ackWaiter func(event.Args, error)
 
 func newSocket(c *conn, ns *Namespace, auth []byte) *Socket {
 	s := &Socket{id: sid.New(c.srv.tag), ns: ns, conn: c, auth: auth}
-	ctx, cancel := context.WithCancelCause(c.srv.ctx)
+	ctx, cancel := context.WithCancelCause(context.Background()) // end cancels it, at the latest when the server closes
 	s.ctx, s.cancel = &socketContext{ctx, c}, cancel
 	return s
 }
@@ -212,7 +213,7 @@ func (s *Socket) Ask(ctx context.Context, name string, args ...any) (event.Args,
 		return event.Args{}, err
 	}
 	if ctx.Value(connKey{}) == any(s.conn) {
-		s.accept()
+		s.accept() // OnConnect waits for the client: it must know that it is connected
 	}
 	handoff(ctx)
 	select {
@@ -277,15 +278,15 @@ func (s *Socket) deliver(m message, volatile bool) error {
 }
 
 // accept tells the client that it is connected, then sends what was emitted meanwhile.
-// It does so once; the socket's runner calls it.
+// It does so once.
 func (s *Socket) accept() {
-	first := true
-	for {
+	for first := true; ; first = false {
 		s.mu.Lock()
-		if s.state != connecting {
+		if s.state != connecting || first && s.accepting {
 			s.mu.Unlock()
 			return
 		}
+		s.accepting = true
 		waiting := s.waiting
 		s.waiting = nil
 		if !first && len(waiting) == 0 {
@@ -298,7 +299,6 @@ func (s *Socket) accept() {
 			data := append(append([]byte(`{"sid":"`), s.id...), `"}`...)
 			m := newMessage(&protocol.Packet{Type: protocol.Connect, Namespace: s.ns.name, ID: -1, Data: data})
 			_ = m.send(s.conn.eng, false) // if the session is gone, Closed follows
-			first = false
 		}
 		for i := range waiting {
 			_ = waiting[i].send(s.conn.eng, false)

@@ -144,12 +144,11 @@ func (t Target) askAll(ctx context.Context, op *cluster.Op, yield func(event.Arg
 	}
 
 	var answers mailbox[cluster.Answer]
-	missing := -1 // until this node has said how many clients it asks
 	remote := make(chan error, 1)
-	if node := srv.opts.Cluster; t.local || node == nil {
-		remote <- nil
-	} else {
-		asked := srv.goWait(func() {
+	node := srv.opts.Cluster
+	asking := !t.local && node != nil // other nodes
+	if asking {
+		wait := srv.goWait(func() {
 			var last error
 			for a, err := range node.Ask(ctx, op) {
 				if err != nil {
@@ -159,63 +158,63 @@ func (t Target) askAll(ctx context.Context, op *cluster.Op, yield func(event.Arg
 				}
 			}
 			remote <- last
-			answers.wake()
 		})
-		defer asked()
-		defer cancel() // before waiting for it
+		defer wait()
+		defer cancel()
 	}
+	missing, lost := 0, 0 // clients of this node
 	local := newAck(t.ns, op, func(a cluster.Answer) {
 		a.Node = srv.node
 		answers.put(a)
-	})
+	}, func() { answers.put(cluster.Answer{Node: srv.node, Clients: -1}) })
 	defer local.end()
 	local.start()
 
-	handoff(ctx)
-	var absent error
-	for waiting := true; waiting || missing != 0; {
+	// yieldAll yields what has come so far.
+	yieldAll := func() bool {
 		for _, a := range answers.take() {
-			switch {
-			case a.Node == srv.node && a.First:
-				missing = a.Clients
-				continue
-			case a.Node == srv.node:
+			if a.Node == srv.node {
+				if a.First {
+					missing = a.Clients
+					continue
+				}
 				missing--
+				if a.Clients < 0 {
+					lost++
+					continue
+				}
 			}
 			if !yield(event.ArgsOf(inner(a.Data), a.Attachments), nil) {
-				return
+				return false
 			}
 		}
-		if !waiting && missing == 0 {
-			break
-		}
-		select {
-		case absent = <-remote:
-			waiting = false
-		case <-answers.full():
-		case <-ctx.Done():
-			if waiting {
-				absent = <-remote // it ends with ctx too, and knows who is missing
+		return true
+	}
+
+	handoff(ctx)
+	var cause error // of what is missing
+	for expired := false; yieldAll(); {
+		switch {
+		case !asking && (missing == 0 || expired):
+			if cause == nil && missing > 0 {
+				cause = context.Cause(ctx)
 			}
-			for _, a := range answers.take() {
-				if a.Node == srv.node {
-					missing--
-				}
-				if !yield(event.ArgsOf(inner(a.Data), a.Attachments), nil) {
-					return
-				}
-			}
-			if absent == nil {
-				absent = context.Cause(ctx)
-			}
-			if missing > 0 || waiting {
-				yield(event.Args{}, &PartialError{Missing: missing, Err: absent})
+			if cause != nil || lost > 0 {
+				yield(event.Args{}, &PartialError{Missing: missing + lost, Err: cause})
 			}
 			return
+		case expired: // and so is the question to the others, which knows who is missing
+			cause = <-remote
+			asking = false
+			continue
 		}
-	}
-	if absent != nil {
-		yield(event.Args{}, &PartialError{Err: absent})
+		select {
+		case cause = <-remote:
+			asking = false
+		case <-answers.full():
+		case <-ctx.Done():
+			expired = true
+		}
 	}
 }
 
