@@ -1,0 +1,506 @@
+package msgpack
+
+import (
+	"encoding/binary"
+	"math"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// AppendFromJSON appends the JSON value data to dst as MessagePack. Placeholders
+// {"_placeholder":true,"num":N} become attachments[N]; each attachment may be used
+// any number of times. Nothing but white space may stand behind the value.
+func AppendFromJSON(dst, data []byte, attachments [][]byte) ([]byte, error) {
+	e := encoder{src: data, attachments: attachments}
+	return e.document(dst)
+}
+
+// AppendFromBufferJSON is like AppendFromJSON for JSON in which bytes are written as
+// Node.js's JSON.stringify writes a Buffer: {"type":"Buffer","data":[1,2,3]}.
+func AppendFromBufferJSON(dst, data []byte) ([]byte, error) {
+	e := encoder{src: data, buffers: true}
+	return e.document(dst)
+}
+
+// An encoder reads JSON and writes MessagePack.
+type encoder struct {
+	src         []byte
+	i           int
+	depth       int
+	attachments [][]byte
+	buffers     bool // {"type":"Buffer","data":[…]} stands for bytes, placeholders for themselves
+	scratch     []byte
+}
+
+func (e *encoder) document(dst []byte) ([]byte, error) {
+	dst, err := e.value(dst)
+	if err != nil {
+		return dst, err
+	}
+	if e.space(); e.i < len(e.src) {
+		return dst, malformed("JSON goes on behind the value, at byte %d", e.i)
+	}
+	return dst, nil
+}
+
+func (e *encoder) space() {
+	for e.i < len(e.src) {
+		switch e.src[e.i] {
+		case ' ', '\t', '\r', '\n':
+			e.i++
+		default:
+			return
+		}
+	}
+}
+
+// next skips white space and returns the byte there, 0 at the end.
+func (e *encoder) next() byte {
+	e.space()
+	if e.i < len(e.src) {
+		return e.src[e.i]
+	}
+	return 0
+}
+
+func (e *encoder) bad(what string) error {
+	return malformed("JSON: %s at byte %d", what, e.i)
+}
+
+func (e *encoder) value(dst []byte) ([]byte, error) {
+	switch c := e.next(); c {
+	case '{':
+		return e.nested(dst, e.object)
+	case '[':
+		return e.nested(dst, e.array)
+	case '"':
+		s, err := e.str()
+		if err != nil {
+			return dst, err
+		}
+		return appendString(dst, s), nil
+	case 't':
+		return e.literal(dst, "true", 0xc3)
+	case 'f':
+		return e.literal(dst, "false", 0xc2)
+	case 'n':
+		return e.literal(dst, "null", 0xc0)
+	case 0:
+		return dst, e.bad("a value is missing")
+	default:
+		return e.number(dst)
+	}
+}
+
+func (e *encoder) nested(dst []byte, f func([]byte) ([]byte, error)) ([]byte, error) {
+	if e.depth++; e.depth > MaxDepth {
+		return dst, e.bad("nested too deep")
+	}
+	dst, err := f(dst)
+	e.depth--
+	return dst, err
+}
+
+func (e *encoder) literal(dst []byte, word string, code byte) ([]byte, error) {
+	if len(e.src)-e.i < len(word) || string(e.src[e.i:e.i+len(word)]) != word {
+		return dst, e.bad("neither true, false nor null")
+	}
+	e.i += len(word)
+	return append(dst, code), nil
+}
+
+func (e *encoder) array(dst []byte) ([]byte, error) {
+	start := len(dst)
+	dst = append(dst, 0)
+	n := 0
+	e.i++
+	if e.next() == ']' {
+		e.i++
+		return sized(dst, start, n, 0x90, 0xdc), nil
+	}
+	for {
+		var err error
+		if dst, err = e.value(dst); err != nil {
+			return dst, err
+		}
+		n++
+		switch e.next() {
+		case ',':
+			e.i++
+		case ']':
+			e.i++
+			return sized(dst, start, n, 0x90, 0xdc), nil
+		default:
+			return dst, e.bad("neither , nor ] in an array")
+		}
+	}
+}
+
+func (e *encoder) object(dst []byte) ([]byte, error) {
+	start := len(dst)
+	open := e.i
+	dst = append(dst, 0)
+	n := 0
+	claims := false // a member says that this object stands for bytes
+	e.i++
+	if e.next() == '}' {
+		e.i++
+		return sized(dst, start, n, 0x80, 0xde), nil
+	}
+	for {
+		if e.next() != '"' {
+			return dst, e.bad("no name in an object")
+		}
+		name, err := e.str()
+		if err != nil {
+			return dst, err
+		}
+		if e.next() != ':' {
+			return dst, e.bad("no : behind a name")
+		}
+		e.i++
+		marker := !e.buffers && string(name) == "_placeholder"
+		typed := e.buffers && string(name) == "type"
+		dst = appendString(dst, name)
+		at := len(dst)
+		if dst, err = e.value(dst); err != nil {
+			return dst, err
+		}
+		n++
+		claims = claims || marker && dst[at] == 0xc3 ||
+			typed && string(dst[at:]) == "\xa6Buffer"
+		switch e.next() {
+		case ',':
+			e.i++
+		case '}':
+			e.i++
+			if claims {
+				return e.bytes(sized(dst, start, n, 0x80, 0xde), start, open)
+			}
+			return sized(dst, start, n, 0x80, 0xde), nil
+		default:
+			return dst, e.bad("neither , nor } in an object")
+		}
+	}
+}
+
+// bytes replaces the map at dst[start:], which says that it stands for bytes, by them.
+func (e *encoder) bytes(dst []byte, start, open int) ([]byte, error) {
+	if e.buffers {
+		if data, ok := bufferOf(dst[start:]); ok {
+			return msgp.AppendBytes(dst[:start], data), nil
+		}
+		return dst, nil // it only looked like a Buffer
+	}
+	num, ok := placeholderOf(dst[start:])
+	if !ok || num >= uint64(len(e.attachments)) {
+		return dst, malformed("JSON: a placeholder without its attachment at byte %d", open)
+	}
+	return msgp.AppendBytes(dst[:start], e.attachments[num]), nil
+}
+
+// placeholderOf reads the map {"_placeholder":true,"num":N}.
+func placeholderOf(b []byte) (num uint64, ok bool) {
+	n, b, err := msgp.ReadMapHeaderBytes(b)
+	if err != nil || n != 2 {
+		return 0, false
+	}
+	for range n {
+		var key []byte
+		if key, b, err = msgp.ReadStringZC(b); err != nil {
+			return 0, false
+		}
+		switch string(key) {
+		case "num":
+			num, b, err = msgp.ReadUint64Bytes(b)
+			ok = true
+		case "_placeholder":
+			_, b, err = msgp.ReadBoolBytes(b)
+		default:
+			return 0, false
+		}
+		if err != nil {
+			return 0, false
+		}
+	}
+	return num, ok
+}
+
+// bufferOf reads the map {"type":"Buffer","data":[…]}.
+func bufferOf(b []byte) (data []byte, ok bool) {
+	n, b, err := msgp.ReadMapHeaderBytes(b)
+	if err != nil || n != 2 {
+		return nil, false
+	}
+	for range n {
+		var key []byte
+		if key, b, err = msgp.ReadStringZC(b); err != nil {
+			return nil, false
+		}
+		if string(key) == "type" {
+			if _, b, err = msgp.ReadStringZC(b); err != nil {
+				return nil, false
+			}
+			continue
+		}
+		var size uint32
+		if size, b, err = msgp.ReadArrayHeaderBytes(b); err != nil || string(key) != "data" {
+			return nil, false
+		}
+		data = make([]byte, 0, min(int(size), len(b)))
+		for range size {
+			var v uint64
+			if v, b, err = msgp.ReadUint64Bytes(b); err != nil || v > 0xff {
+				return nil, false
+			}
+			data = append(data, byte(v))
+		}
+		ok = true
+	}
+	return data, ok
+}
+
+// sized writes the header of the array or map of n elements at dst[start], where one
+// byte is free: the short form, or the one of 16 or 32 bits.
+func sized(dst []byte, start, n int, short, long byte) []byte {
+	if n < 16 {
+		dst[start] = short | byte(n)
+		return dst
+	}
+	extra := 2
+	if n > math.MaxUint16 {
+		extra = 4
+	}
+	dst = append(dst, 0, 0, 0, 0)[:len(dst)+extra]
+	copy(dst[start+1+extra:], dst[start+1:])
+	if extra == 2 {
+		dst[start] = long
+		binary.BigEndian.PutUint16(dst[start+1:], uint16(n))
+	} else {
+		dst[start] = long + 1
+		binary.BigEndian.PutUint32(dst[start+1:], uint32(n))
+	}
+	return dst
+}
+
+func appendString(dst, s []byte) []byte {
+	return append(appendStringHeader(dst, len(s)), s...)
+}
+
+func appendStringHeader(dst []byte, n int) []byte {
+	switch {
+	case n < 32:
+		return append(dst, 0xa0|byte(n))
+	case n <= math.MaxUint8:
+		return append(dst, 0xd9, byte(n))
+	case n <= math.MaxUint16:
+		return append(dst, 0xda, byte(n>>8), byte(n))
+	default:
+		return append(dst, 0xdb, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	}
+}
+
+// number writes a JSON number as JavaScript and notepack.io would: an integer where it
+// is one, of 64 bits at most, a float64 otherwise. Integers keep all their digits.
+func (e *encoder) number(dst []byte) ([]byte, error) {
+	start := e.i
+	integer := true
+	e.skip('-')
+	digits := e.digits()
+	if digits == 0 || digits > 1 && e.src[e.i-digits] == '0' {
+		return dst, e.bad("no value")
+	}
+	if e.skip('.') {
+		integer = false
+		if e.digits() == 0 {
+			return dst, e.bad("no digit behind the point")
+		}
+	}
+	if e.skip('e') || e.skip('E') {
+		integer = false
+		if !e.skip('+') {
+			e.skip('-')
+		}
+		if e.digits() == 0 {
+			return dst, e.bad("no digit in the exponent")
+		}
+	}
+	text := e.src[start:e.i]
+	if integer && len(text) < 21 {
+		if text[0] == '-' {
+			if v, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+				return msgp.AppendInt64(dst, v), nil
+			}
+		} else if v, err := strconv.ParseUint(string(text), 10, 64); err == nil {
+			return msgp.AppendUint64(dst, v), nil
+		}
+	}
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil { // out of range: JavaScript reads Infinity and JSON knows no such number
+		return append(dst, 0xc0), nil
+	}
+	return AppendFloat(dst, v), nil
+}
+
+// AppendFloat appends v, as an integer where it is one of 64 bits at most.
+func AppendFloat(dst []byte, v float64) []byte {
+	if v == math.Trunc(v) {
+		if v >= 0 && v < 1<<64 {
+			return msgp.AppendUint64(dst, uint64(v))
+		}
+		if v < 0 && v >= -1<<63 {
+			return msgp.AppendInt64(dst, int64(v))
+		}
+	}
+	return msgp.AppendFloat64(dst, v)
+}
+
+func (e *encoder) skip(c byte) bool {
+	if e.i < len(e.src) && e.src[e.i] == c {
+		e.i++
+		return true
+	}
+	return false
+}
+
+func (e *encoder) digits() (n int) {
+	for e.i < len(e.src) && e.src[e.i]-'0' < 10 {
+		e.i++
+		n++
+	}
+	return n
+}
+
+// str reads the JSON string that starts at src[i]. What it returns is valid UTF-8 and
+// good until the next call.
+func (e *encoder) str() ([]byte, error) {
+	e.i++
+	start := e.i
+	valid := true
+	for e.i < len(e.src) {
+		switch c := e.src[e.i]; {
+		case c == '"':
+			s := e.src[start:e.i]
+			e.i++
+			if !valid && !utf8.Valid(s) {
+				e.scratch = appendValid(e.scratch[:0], s)
+				return e.scratch, nil
+			}
+			return s, nil
+		case c == '\\':
+			return e.escaped(start)
+		case c < ' ':
+			return nil, e.bad("a control character in a string")
+		case c >= utf8.RuneSelf:
+			valid = false
+		}
+		e.i++
+	}
+	return nil, e.bad("a string without end")
+}
+
+// escaped goes on with a string in which it found the first backslash.
+func (e *encoder) escaped(start int) ([]byte, error) {
+	s := appendValid(e.scratch[:0], e.src[start:e.i])
+	plain := e.i
+	for e.i < len(e.src) {
+		c := e.src[e.i]
+		if c < ' ' {
+			return nil, e.bad("a control character in a string")
+		}
+		if c != '"' && c != '\\' {
+			e.i++
+			continue
+		}
+		s = appendValid(s, e.src[plain:e.i])
+		e.i++
+		if c == '"' {
+			e.scratch = s
+			return s, nil
+		}
+		if e.i >= len(e.src) {
+			break
+		}
+		c = e.src[e.i]
+		e.i++
+		switch c {
+		case '"', '\\', '/':
+			s = append(s, c)
+		case 'b':
+			s = append(s, '\b')
+		case 'f':
+			s = append(s, '\f')
+		case 'n':
+			s = append(s, '\n')
+		case 'r':
+			s = append(s, '\r')
+		case 't':
+			s = append(s, '\t')
+		case 'u':
+			r, ok := e.hex()
+			if !ok {
+				return nil, e.bad("no four hexadecimal digits")
+			}
+			if utf16.IsSurrogate(r) {
+				r = e.surrogate(r)
+			}
+			s = utf8.AppendRune(s, r)
+		default:
+			return nil, e.bad("an unknown escape")
+		}
+		plain = e.i
+	}
+	return nil, e.bad("a string without end")
+}
+
+// surrogate returns what the half r of a pair means together with what follows.
+func (e *encoder) surrogate(r rune) rune {
+	if len(e.src)-e.i >= 6 && e.src[e.i] == '\\' && e.src[e.i+1] == 'u' {
+		mark := e.i
+		e.i += 2
+		if low, ok := e.hex(); ok {
+			if both := utf16.DecodeRune(r, low); both != utf8.RuneError {
+				return both
+			}
+		}
+		e.i = mark
+	}
+	return utf8.RuneError
+}
+
+func (e *encoder) hex() (r rune, ok bool) {
+	if len(e.src)-e.i < 4 {
+		return 0, false
+	}
+	for _, c := range e.src[e.i : e.i+4] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	e.i += 4
+	return r, true
+}
+
+// appendValid appends s with U+FFFD for each byte that is no UTF-8.
+func appendValid(dst, s []byte) []byte {
+	if utf8.Valid(s) {
+		return append(dst, s...)
+	}
+	for len(s) > 0 {
+		r, n := utf8.DecodeRune(s)
+		dst = utf8.AppendRune(dst, r)
+		s = s[n:]
+	}
+	return dst
+}
