@@ -174,7 +174,7 @@ func readPacket(b []byte, op *cluster.Op) ([]byte, error) {
 
 // checkEvent checks that the JSON value data is an array with a name in front.
 func checkEvent(data []byte) error {
-	if len(data) < 2 || data[0] != '[' || data[1] != '"' {
+	if len(data) < 2 || data[0] != '[' || data[1] != '"' && data[1] != '-' && data[1]-'0' > 9 {
 		return errors.New("an event is an array that begins with its name")
 	}
 	return nil
