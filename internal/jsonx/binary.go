@@ -1,6 +1,7 @@
 package jsonx
 
 import (
+	std "encoding/json"
 	"errors"
 	"reflect"
 	"sync"
@@ -13,7 +14,7 @@ import (
 )
 
 // asV1 makes go-json-experiment behave as encoding/json, which the fast path does too.
-var asV1 = json.JoinOptions(v1.DefaultOptionsV1(), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(false))
+var asV1 = json.JoinOptions(v1.DefaultOptionsV1(), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(true))
 
 // A codec encodes or decodes one value with binary in it. Its functions are made
 // once, because the library remembers for each type which of them it needs.
@@ -27,8 +28,8 @@ type codec struct {
 
 var codecs = sync.Pool{New: func() any {
 	c := new(codec)
-	m := json.MarshalToFunc(c.writeBytes)
-	u := json.JoinUnmarshalers(json.UnmarshalFromFunc(c.readBytes), json.UnmarshalFromFunc(c.readAny))
+	m := json.JoinMarshalers(json.MarshalToFunc(c.writeBytes), json.MarshalToFunc(writeNumber))
+	u := json.JoinUnmarshalers(json.UnmarshalFromFunc(c.readBytes), json.UnmarshalFromFunc(c.readAny), json.UnmarshalFromFunc(readNumber))
 	c.marshal[plain] = json.JoinOptions(asV1, json.WithMarshalers(m))
 	c.marshal[named] = json.JoinOptions(asV1, json.WithMarshalers(json.JoinMarshalers(m, json.MarshalToFunc(c.writeNamed))))
 	c.unmarshal[plain] = json.JoinOptions(asV1, json.WithUnmarshalers(u))
@@ -69,6 +70,26 @@ func (c *codec) writeNamed(enc *jsontext.Encoder, v any) error {
 		return errors.ErrUnsupported
 	}
 	return c.writeBytes(enc, p.Elem().Bytes())
+}
+
+// The library knows a json.Number of its own only; that of the standard library is a string to it.
+
+func writeNumber(enc *jsontext.Encoder, n std.Number) error {
+	if n == "" {
+		n = "0"
+	}
+	return enc.WriteValue(jsontext.Value(n))
+}
+
+func readNumber(dec *jsontext.Decoder, n *std.Number) error {
+	if dec.PeekKind() != '0' {
+		return errors.ErrUnsupported
+	}
+	raw, err := dec.ReadValue()
+	if err == nil {
+		*n = std.Number(raw)
+	}
+	return err
 }
 
 // Decode decodes raw, one JSON value, into v, a pointer, as encoding/json does. A
