@@ -147,13 +147,18 @@ func (c *call) leave() {
 // unpin gives back what the call holds of its node and its session.
 func (c *call) unpin() {
 	c.leave()
-	if c.opened {
-		c.b.opening.Add(-1)
-		c.opened = false
-	}
+	c.openedNow()
 	if c.e != nil {
 		c.l.table.unpin(c.e)
 		c.e = nil
+	}
+}
+
+// openedNow ends the counting as a session that is being opened.
+func (c *call) openedNow() {
+	if c.opened {
+		c.b.opening.Add(-1)
+		c.opened = false
 	}
 }
 
@@ -394,6 +399,7 @@ func (a *answerBody) learn(p []byte) {
 	c := a.c
 	if e := c.l.table.add(id, c.b); e != nil {
 		c.e = e
+		c.openedNow()
 	}
 	if !a.named {
 		c.b.learnHint(id)
