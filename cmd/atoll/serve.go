@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atollhq/atoll"
+	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/engine"
+	"github.com/atollhq/atoll/internal/demo/jsclient"
+)
+
+func serveCommand() *cobra.Command {
+	var (
+		l        listenFlags
+		b        busFlags
+		static   string
+		path     string
+		name     string
+		rooms    bool
+		relay    bool
+		origins  []string
+		nsps     []string
+		maxBytes int
+	)
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "A node that passes on what emitters and other nodes send",
+		Long: `serve runs a plain node. Its clients get what emitters and the other nodes of its cluster
+send; what the clients send themselves goes to nobody unless you say so (--relay).
+
+Nodes on one machine find each other by the name of their cluster. On several machines
+they share a Redis (--redis, in the format of the official adapter, so that Node.js
+servers can be in the same cluster) or a NATS (--nats).`,
+		Example: `  atoll serve --port 3001
+  atoll serve --port 3002 --static ./public       also serves files
+  atoll serve --redis redis://localhost:6379      in one cluster with Node.js servers
+  atoll serve --rooms --relay                     clients enter rooms, and hear each other`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			if static != "" {
+				if info, err := os.Stat(static); err != nil || !info.IsDir() {
+					return usagef("--static %s is not a folder", static)
+				}
+			}
+			o := &atoll.Options{Logger: slog.Default()}
+			o.Engine.MaxPayload = maxBytes
+			if len(origins) > 0 {
+				o.Engine.CORS = &engine.CORS{Origins: origins}
+			}
+			if err := o.Engine.Validate(); err != nil {
+				return usageError{err}
+			}
+			bus, err := b.open(ctx)
+			if err != nil {
+				return err
+			}
+			defer bus.close()
+			member, err := cluster.Join(ctx, bus.Bus, &cluster.Options{Name: name, Logger: slog.Default()})
+			if err != nil {
+				return fmt.Errorf("cannot join the cluster over %s: %w", bus.name, err)
+			}
+			defer member.Close()
+			o.Cluster = member
+			srv := atoll.NewServer(o)
+			defer srv.Close()
+			for _, nsp := range nsps {
+				plain(srv.Of(nsp), rooms, relay)
+			}
+			if len(nsps) == 0 {
+				plain(srv.Of("/"), rooms, relay)
+				plain(srv.OfPattern(regexp.MustCompile(`^/.`)), rooms, relay)
+			}
+			return l.serve(ctx, routes(srv, path, static), func(url string) {
+				fmt.Fprintf(cmd.OutOrStdout(), "Serving %s as node %s, in a cluster of %d over %s. Ctrl-C ends it.\n",
+					url, member.Name(), len(member.Peers())+1, bus.name)
+			}, srv.Shutdown)
+		},
+	}
+	f := cmd.Flags()
+	l.register(f, 3000)
+	b.register(f)
+	f.StringVar(&name, "name", "", "name of this node, for people (default: host, program and process id)")
+	f.StringVar(&path, "path", "/socket.io/", "path of the Socket.IO server")
+	f.StringVar(&static, "static", "", "serve the files of this folder, too")
+	f.StringSliceVar(&nsps, "nsp", nil, "namespaces that clients may enter (default: all)")
+	f.BoolVar(&rooms, "rooms", false, "clients enter and leave rooms themselves, with the events join and leave")
+	f.BoolVar(&relay, "relay", false, "other events of a client go to all other clients of its namespace")
+	f.StringSliceVar(&origins, "cors-origin", nil, "origins of other sites whose pages may connect, for instance https://example.com")
+	f.IntVar(&maxBytes, "max-payload", 0, "largest message of a client in bytes (default 1000000)")
+	return cmd
+}
+
+// routes are the paths of a node.
+func routes(srv *atoll.Server, path, static string) http.Handler {
+	path = "/" + strings.Trim(path, "/") + "/"
+	mux := http.NewServeMux()
+	mux.Handle(path, srv)
+	mux.HandleFunc("GET "+path+"socket.io.js", jsclient.Serve)
+	mux.Handle("/health", srv.Health())
+	if static != "" {
+		mux.Handle("/", http.FileServer(http.Dir(static)))
+	}
+	return mux
+}
+
+// A registrar is a namespace, or the parent of many.
+type registrar interface {
+	atoll.Registrar
+	OnAny(atoll.Handler)
+}
+
+const (
+	maxRoomName = 256 // bytes
+	maxRooms    = 100 // that a client entered by itself
+)
+
+// plain sets what a plain node does for its clients.
+func plain(to registrar, rooms, relay bool) {
+	if rooms {
+		atoll.On(to, "join", func(_ context.Context, s *atoll.Socket, room string) error {
+			if room == "" || len(room) > maxRoomName || len(s.Rooms()) > maxRooms {
+				return &atoll.ReplyError{Args: []any{fmt.Sprintf("a room's name has 1 to %d bytes, and a client may be in %d rooms", maxRoomName, maxRooms)}}
+			}
+			s.Join(room)
+			return nil
+		})
+		atoll.On(to, "leave", func(_ context.Context, s *atoll.Socket, room string) error {
+			s.Leave(room)
+			return nil
+		})
+	}
+	if relay {
+		to.OnAny(func(ctx context.Context, s *atoll.Socket, e *atoll.Event) error {
+			if rooms && (e.Name == "join" || e.Name == "leave") {
+				return nil
+			}
+			return s.Broadcast().Emit(ctx, e.Name, e.Args)
+		})
+	}
+}
