@@ -93,3 +93,34 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAppendAny compares how plain maps and slices are encoded with what encoding/json does.
+func FuzzAppendAny(f *testing.F) {
+	for _, s := range []string{`null`, `{"b":[1,2.5,-0,1e30,"x\u2028\n<"],"a":{"":null}}`, `[[],{},true,"\ud800"]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var v, again any
+		if json.Unmarshal(data, &v) != nil {
+			return
+		}
+		out, _, err := jsonx.Append(nil, nil, v)
+		if err != nil {
+			return // too deep
+		}
+		if err := json.Unmarshal(out, &again); err != nil || !reflect.DeepEqual(v, again) {
+			t.Fatalf("%q: got %s, %v", data, out, err)
+		}
+		want, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The two escape other characters in strings.
+		if bytes.Contains(data, []byte(`"`)) {
+			return
+		}
+		if !bytes.Equal(out, want) {
+			t.Fatalf("%q: got %s, want %s", data, out, want)
+		}
+	})
+}

@@ -59,12 +59,13 @@ func TestAppend(t *testing.T) {
 	}{
 		{"nil", nil, `null`, nil},
 		{"string", "a\xff\"<>&\u2028\n", "\"a\ufffd\\\"<>&\u2028\\n\"", nil},
-		{"string in a map", map[string]any{"<": "&\xff"}, `{"<":"&\ufffd"}`, nil},
+		{"string in a map", map[string]any{"<": "&\xff"}, "{\"<\":\"&\ufffd\"}", nil},
 		{"bool", true, `true`, nil},
 		{"int", -5, `-5`, nil},
 		{"pointer", &five, `5`, nil},
 		{"nil pointer", (*int)(nil), `null`, nil},
 		{"nil string pointer", (*string)(nil), `null`, nil},
+		{"whole float", []any{3.0, -1e15, math.Copysign(0, -1), 1e21, 9007199254740993.0}, `[3,-1000000000000000,-0,1e+21,9007199254740992]`, nil},
 		{"float", 1.5e300, `1.5e+300`, nil},
 		{"bytes", []byte("x"), holder("0"), []string{"x"}},
 		{"empty bytes", []byte{}, holder("0"), []string{""}},
@@ -122,7 +123,7 @@ func TestAppendErrors(t *testing.T) {
 	for name, v := range map[string]any{
 		"NaN": math.NaN(), "infinity": []any{math.Inf(-1)}, "infinity beside bytes": []any{[]byte("x"), math.Inf(1)},
 		"channel": make(chan int), "function": func() {}, "bad raw": json.RawMessage(`{bad`),
-		"ring": ring, "loop": loop, "map in itself": self, "ring beside bytes": []any{[]byte("x"), ring},
+		"ring": ring, "loop": loop, "map in itself": self, "map in itself, in others": map[string]map[string]any{"a": self}, "ring beside bytes": []any{[]byte("x"), ring},
 	} {
 		dst, att := []byte("x"), [][]byte{{1}}
 		if got, att2, err := jsonx.Append(dst, att, v); err == nil || string(got) != "x" || len(att2) != 1 {
