@@ -63,8 +63,8 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%d %s exceed the limit of %d", e.Got, e.What, e.Limit)
 }
 
-// closing makes the cause that Close was given a CloseError.
-func closing(cause error) *CloseError {
+// asCloseError makes the cause that Close was given a CloseError.
+func asCloseError(cause error) *CloseError {
 	if e, ok := errors.AsType[*CloseError](cause); ok {
 		return e
 	}

@@ -27,6 +27,7 @@ const Headroom = 11
 type Packet struct {
 	Type   Type
 	Binary bool // a message whose data is bytes, not text
+	Plain  bool // not worth compressing
 
 	// Data is what stands behind the type. Nobody may change it once the packet is sent.
 	Data []byte
@@ -67,3 +68,10 @@ func Seal(buf []byte, binary bool) Packet {
 	p.frame = buf[start:]
 	return p
 }
+
+// Frame returns the packet as an unmasked WebSocket frame where Seal has made one,
+// and nil otherwise. Nobody may change it.
+func (p *Packet) Frame() []byte { return p.frame }
+
+// valid reports whether t is a type that the protocol knows.
+func (t Type) valid() bool { return t >= Open && t <= Noop }

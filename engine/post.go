@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/atollhq/atoll/engine/wire"
+)
+
+var (
+	okBody      = []byte("ok")
+	closeHeader = []string{"close"}
+)
+
+// A post is one POST of a session. Its handlers run on the goroutine of the request, before
+// it is answered: the answer, and what the handlers sent, need no other goroutine. If they take
+// long, another goroutine answers, and says that the connection cannot be used again.
+type post struct {
+	c       *Conn
+	w       http.ResponseWriter
+	r       *http.Request
+	run     run
+	reading bool           // the body is being read; guarded by c.mu
+	early   sync.WaitGroup // answerEarly
+}
+
+// abort makes the reading of the body fail. c.mu is held.
+func (p *post) abort() {
+	if p.reading {
+		http.NewResponseController(p.w).SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// servePost serves a POST of a session.
+func (s *Server) servePost(c *Conn, w http.ResponseWriter, r *http.Request) {
+	p := &post{c: c, w: w, r: r, reading: true}
+	p.run.post = p
+	p.early.Add(1)
+	c.mu.Lock()
+	switch {
+	case c.state.Load() == closed:
+		c.mu.Unlock()
+		s.refuse(w, ErrUnknownSID, "")
+		return
+	case c.ws != nil:
+		c.mu.Unlock()
+		s.refuse(w, ErrBadRequest, "")
+		return
+	case c.post != nil:
+		c.mu.Unlock()
+		c.cut(&CloseError{Reason: ReasonTransportError, Err: errPostOverlap}, nil)
+		s.refuse(w, ErrBadRequest, "")
+		return
+	}
+	c.post = p
+	c.mu.Unlock()
+
+	b := getBuffer()
+	body, err := p.body(b)
+	c.mu.Lock()
+	p.reading = false
+	c.mu.Unlock()
+	var relieved bool
+	if err == nil {
+		relieved, err = p.packets(body, b)
+	} else {
+		putBuffer(b)
+	}
+	p.end(err, relieved)
+}
+
+// end answers the POST, and ends the session if there was an error.
+func (p *post) end(err error, relieved bool) {
+	if relieved {
+		p.early.Wait()
+	} else {
+		p.done()
+	}
+	var e *CloseError
+	if errors.As(err, &e) {
+		if errors.Is(err, errClosePacket) {
+			p.c.mu.Lock()
+			p.c.farewell = wire.Noop // the client ended the session: it needs no close packet
+			p.c.mu.Unlock()
+			e = &CloseError{Reason: ReasonTransportClose}
+			err = nil
+		}
+		p.c.cut(e, nil)
+	}
+	if relieved {
+		return
+	}
+	var limit *LimitError
+	switch {
+	case err == nil:
+		p.answer()
+	case errors.As(err, &limit):
+		p.w.WriteHeader(http.StatusRequestEntityTooLarge)
+	default:
+		p.c.srv.refuse(p.w, ErrBadRequest, "")
+	}
+}
+
+// done lets the next POST come.
+func (p *post) done() {
+	p.c.mu.Lock()
+	if p.c.post == p {
+		p.c.post = nil
+	}
+	p.c.mu.Unlock()
+}
+
+func (p *post) answer() {
+	h := p.w.Header()
+	h["Content-Type"] = typeHTML // as the official server: some browsers offer text/plain as a download
+	h["Cache-Control"] = noStore
+	p.w.Write(okBody)
+}
+
+// answerEarly answers while the handlers still run. The goroutine of the request waits for it.
+func (p *post) answerEarly() {
+	defer p.early.Done()
+	p.done()
+	if p.r.ProtoMajor == 1 {
+		p.w.Header()["Connection"] = closeHeader // the next request would have to wait for the handlers
+	}
+	p.answer()
+	http.NewResponseController(p.w).Flush()
+}
+
+// body reads the body, into b where it fits.
+func (p *post) body(b *buffer) ([]byte, error) {
+	limit := p.c.srv.o.MaxPayload
+	tooLarge := func(n int64) error {
+		return &CloseError{Reason: ReasonTransportError, Err: &LimitError{What: LimitPayload, Limit: limit, Got: int(n)}}
+	}
+	if ct := p.r.Header["Content-Type"]; len(ct) > 0 && ct[0] == "application/octet-stream" {
+		return nil, &CloseError{Reason: ReasonTransportError, Err: errContentType}
+	}
+	if n := p.r.ContentLength; n > int64(limit) {
+		return nil, tooLarge(n)
+	}
+	body := b[:0]
+	for {
+		if len(body) == cap(body) {
+			body = append(body, 0)[:len(body)]
+		}
+		n, err := p.r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if len(body) > limit {
+			return nil, tooLarge(int64(len(body)))
+		}
+		if err == io.EOF {
+			p.c.srv.bytesIn.Add(uint64(len(body)))
+			return body, nil
+		}
+		if err != nil {
+			return nil, &CloseError{Reason: ReasonTransportError, Err: errPostGone}
+		}
+	}
+}
+
+// errClosePacket says that the client sent a close packet.
+var errClosePacket = errors.New("engine: close packet")
+
+// packets hands the packets of a body up and runs the handlers. It gives b back, which body may lie in.
+func (p *post) packets(body []byte, b *buffer) (relieved bool, err error) {
+	c := p.c
+	if !utf8.Valid(body) {
+		putBuffer(b)
+		return false, &CloseError{Reason: ReasonParseError, Err: errNotUTF8}
+	}
+	c.cork()
+	c.turn.Lock()
+	if c.Transport() != Polling { // taken over by a WebSocket while the body came in
+		err = errPostLate
+	}
+	n, messages := 0, 0
+	for more := true; more && err == nil; n++ {
+		var pk wire.Packet
+		var perr error
+		pk, body, more, perr = wire.NextPacket(body)
+		switch {
+		case perr != nil:
+			err = &CloseError{Reason: ReasonParseError, Err: perr}
+		case pk.Type == wire.Message:
+			messages++
+			c.message(pk.Data, pk.Binary)
+		case pk.Type == wire.Pong:
+			c.pong()
+		case pk.Type == wire.Ping:
+			err = &CloseError{Reason: ReasonTransportError, Err: errDirection}
+		case pk.Type == wire.Close:
+			err = &CloseError{Reason: ReasonTransportClose, Err: errClosePacket}
+		}
+	}
+	c.turn.Unlock()
+	putBuffer(b)
+	c.srv.packetsIn.Add(uint64(n))
+	if messages > 0 {
+		return c.flush(&p.run), err
+	}
+	c.uncork()
+	return false, err
+}
