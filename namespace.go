@@ -108,6 +108,9 @@ func (ns *Namespace) target() Target { return Target{ns: ns} }
 // To returns the sockets that are in any of the rooms.
 func (ns *Namespace) To(rooms ...string) Target { return ns.target().To(rooms...) }
 
+// In is To; it reads better before Join, Leave, Disconnect and Fetch.
+func (ns *Namespace) In(rooms ...string) Target { return ns.To(rooms...) }
+
 // Except returns the sockets that are in none of the rooms.
 func (ns *Namespace) Except(rooms ...string) Target { return ns.target().Except(rooms...) }
 

@@ -28,6 +28,9 @@ func (t Target) To(rooms ...string) Target {
 	return t
 }
 
+// In is To; it reads better before Join, Leave, Disconnect and Fetch.
+func (t Target) In(rooms ...string) Target { return t.To(rooms...) }
+
 // Except leaves out the sockets that are in any of the rooms.
 func (t Target) Except(rooms ...string) Target {
 	t.sel.Except = slices.Concat(t.sel.Except, rooms)
