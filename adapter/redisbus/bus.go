@@ -85,9 +85,10 @@ type Bus struct {
 	mu      sync.Mutex
 	started bool // the keeper runs
 	closed  bool
-	topics  map[string]*topic
-	changed chan struct{} // closed, and made anew, when a topic became ready
-	wake    chan struct{} // holds a token when the keeper has something to do
+	topics  map[string][]*subscription // what is wanted, and by whom
+	have    map[string]state           // what the connection has; the keeper's, who changes it
+	changed chan struct{}              // closed, and made anew, when have has changed
+	wake    chan struct{}              // holds a token when the keeper has something to do
 }
 
 type counters struct{ published, failed, received, reconnects atomic.Uint64 }
@@ -115,7 +116,8 @@ func New(client rueidis.Client, o *Options) *Bus {
 		dialect: NewDialect(o),
 		timeout: o.publishTimeout(),
 		log:     o.logger(),
-		topics:  make(map[string]*topic),
+		topics:  make(map[string][]*subscription),
+		have:    make(map[string]state),
 		changed: make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 	}
@@ -232,8 +234,8 @@ func (b *Bus) Close() error {
 	b.mu.Lock()
 	b.closed = true
 	var subs []*subscription
-	for _, t := range b.topics {
-		subs = append(subs, t.subs...)
+	for _, s := range b.topics {
+		subs = append(subs, s...)
 	}
 	b.mu.Unlock()
 	b.stop()

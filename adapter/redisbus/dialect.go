@@ -39,17 +39,17 @@ func (d *Dialect) responses(nsp string) string { return d.prefix + "-response#" 
 func (d *Dialect) members() string             { return d.prefix + "-atoll#" }
 
 // Topics returns the channels of a namespace, or of the announcements of Atoll nodes
-// where namespace is empty. The first of a namespace ends in *: it stands for all
-// channels that begin with what is before the *.
+// where namespace is empty. The one that ends in * stands for all channels that begin
+// with what is before the *.
 func (d *Dialect) Topics(node, namespace string) []string {
 	if namespace == "" {
 		return []string{d.members()}
 	}
 	return []string{
+		d.requests(namespace), // first: who gives up the namespace is no longer counted
 		d.all(namespace) + "*",
 		d.responses(namespace),
 		d.responses(namespace) + node + "#",
-		d.requests(namespace), // last: who subscribes to it is counted, and answers
 	}
 }
 

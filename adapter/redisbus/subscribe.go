@@ -3,6 +3,7 @@ package redisbus
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,11 +20,13 @@ const (
 	batch          = 256             // topics in one SUBSCRIBE
 )
 
-// A topic is what the keeper subscribes to, while somebody wants it.
-type topic struct {
-	subs  []*subscription // replaced, never changed
-	ready bool            // subscribed to on the present connection
-}
+// state is how far a topic is on the connection of the subscriptions; 0 is not there.
+type state int
+
+const (
+	subscribed state = iota + 1
+	leaving          // UNSUBSCRIBE was or is being sent
+)
 
 type subscription struct {
 	bus     *Bus
@@ -45,12 +48,7 @@ func (b *Bus) Subscribe(ctx context.Context, name string, deliver func(topic str
 		b.mu.Unlock()
 		return nil, ErrClosed
 	}
-	t := b.topics[name]
-	if t == nil {
-		t = &topic{}
-		b.topics[name] = t
-	}
-	t.subs = append(t.subs[:len(t.subs):len(t.subs)], s)
+	b.topics[name] = append(slices.Clip(b.topics[name]), s)
 	if !b.started {
 		b.started = true
 		b.tasks.Go(b.keep)
@@ -58,22 +56,22 @@ func (b *Bus) Subscribe(ctx context.Context, name string, deliver func(topic str
 	b.mu.Unlock()
 	b.poke()
 
-	if err := b.await(ctx, t); err != nil {
+	wait, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	if err := b.await(wait, func() bool { return b.have[name] == subscribed }); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("redisbus: subscribe %q: %w", name, err)
 	}
 	return s, nil
 }
 
-// await waits until t is subscribed to.
-func (b *Bus) await(ctx context.Context, t *topic) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
+// await waits until ok, which is called with b.mu held whenever the connection has changed.
+func (b *Bus) await(ctx context.Context, ok func() bool) error {
 	for {
 		b.mu.Lock()
-		ready, changed := t.ready, b.changed
+		done, changed := ok(), b.changed
 		b.mu.Unlock()
-		if ready {
+		if done {
 			return nil
 		}
 		select {
@@ -86,26 +84,24 @@ func (b *Bus) await(ctx context.Context, t *topic) error {
 	}
 }
 
-// Close ends the subscription. deliver is not called any more when it returns.
+// Close ends the subscription. deliver is not called any more when it returns, and
+// Redis does not count it any more, if it answers within a second.
 func (s *subscription) Close() error {
 	b := s.bus
 	b.mu.Lock()
-	if t := b.topics[s.topic]; t != nil {
-		var rest []*subscription
-		for _, other := range t.subs {
-			if other != s {
-				rest = append(rest, other)
-			}
-		}
-		if t.subs = rest; len(rest) == 0 {
-			delete(b.topics, s.topic)
-		}
+	rest := slices.DeleteFunc(slices.Clone(b.topics[s.topic]), func(other *subscription) bool { return other == s })
+	if b.topics[s.topic] = rest; len(rest) == 0 {
+		delete(b.topics, s.topic)
 	}
 	b.mu.Unlock()
 	b.poke()
 	s.mu.Lock()
 	s.deliver = nil
 	s.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+	defer cancel()
+	b.await(ctx, func() bool { return b.have[s.topic] == 0 || b.topics[s.topic] != nil })
 	return nil
 }
 
@@ -142,15 +138,14 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 	defer release()
 	defer client.Close()
 	broken := client.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: b.dispatch})
-	have := make(map[string]*topic)
-	defer b.unready()
+	defer b.set(func() { clear(b.have) })
 	for {
-		if err := b.reconcile(client, have); err != nil {
+		if err := b.reconcile(client); err != nil {
 			return worked, err
 		}
 		if !worked && again {
 			b.count.reconnects.Add(1)
-			b.log.Info("redisbus: subscribed again", "topics", len(have))
+			b.log.Info("redisbus: subscribed again")
 		}
 		worked = true
 		select {
@@ -163,48 +158,42 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 	}
 }
 
-// reconcile makes what the connection has, as have says, what the Bus wants.
-func (b *Bus) reconcile(client rueidis.DedicatedClient, have map[string]*topic) error {
-	var gone []string
-	missing := make(map[string]*topic)
+// set changes b.have and tells those who wait for it.
+func (b *Bus) set(f func()) {
 	b.mu.Lock()
-	for name, t := range b.topics {
-		switch old := have[name]; {
-		case old == t:
-		case old != nil: // given up and wanted again before we came to it
-			have[name] = t
-			t.ready = true
-		default:
-			missing[name] = t
+	defer b.mu.Unlock()
+	f()
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// reconcile makes what the connection has what the Bus wants.
+func (b *Bus) reconcile(client rueidis.DedicatedClient) error {
+	var missing, gone []string
+	b.mu.Lock()
+	for name := range b.topics {
+		if b.have[name] == 0 {
+			missing = append(missing, name)
 		}
 	}
-	for name := range have {
+	for name := range b.have {
 		if b.topics[name] == nil {
+			b.have[name] = leaving
 			gone = append(gone, name)
 		}
 	}
 	b.mu.Unlock()
 
-	var names, patterns []string
-	for name := range missing {
-		if b.isPattern(name) {
-			patterns = append(patterns, globOf(name))
-		} else {
-			names = append(names, name)
-		}
-	}
-	cmds := commands(nil, names, func(s []string) rueidis.Completed { return client.B().Subscribe().Channel(s...).Build() })
+	var cmds []rueidis.Completed
+	channels, patterns := b.split(missing)
+	cmds = commands(cmds, channels, func(s []string) rueidis.Completed { return client.B().Subscribe().Channel(s...).Build() })
 	cmds = commands(cmds, patterns, func(s []string) rueidis.Completed { return client.B().Psubscribe().Pattern(s...).Build() })
-	names, patterns = nil, nil
-	for _, name := range gone {
-		if b.isPattern(name) {
-			patterns = append(patterns, globOf(name))
-		} else {
-			names = append(names, name)
-		}
-	}
-	cmds = commands(cmds, names, func(s []string) rueidis.Completed { return client.B().Unsubscribe().Channel(s...).Build() })
+	channels, patterns = b.split(gone)
+	cmds = commands(cmds, channels, func(s []string) rueidis.Completed { return client.B().Unsubscribe().Channel(s...).Build() })
 	cmds = commands(cmds, patterns, func(s []string) rueidis.Completed { return client.B().Punsubscribe().Pattern(s...).Build() })
+	if len(cmds) == 0 {
+		return nil
+	}
 
 	ctx, cancel := context.WithTimeout(b.ctx, commandTimeout)
 	defer cancel()
@@ -213,18 +202,30 @@ func (b *Bus) reconcile(client rueidis.DedicatedClient, have map[string]*topic) 
 			return err
 		}
 	}
-	for _, name := range gone {
-		delete(have, name)
+	b.set(func() {
+		for _, name := range gone {
+			delete(b.have, name)
+		}
+		for _, name := range missing {
+			b.have[name] = subscribed
+		}
+	})
+	if len(gone) > 0 {
+		b.poke() // what was given up may be wanted again by now
 	}
-	b.mu.Lock()
-	for name, t := range missing {
-		have[name] = t
-		t.ready = true
-	}
-	close(b.changed)
-	b.changed = make(chan struct{})
-	b.mu.Unlock()
 	return nil
+}
+
+// split returns the channels among topics, and the others as patterns.
+func (b *Bus) split(topics []string) (channels, patterns []string) {
+	for _, name := range topics {
+		if b.isPattern(name) {
+			patterns = append(patterns, globOf(name))
+		} else {
+			channels = append(channels, name)
+		}
+	}
+	return channels, patterns
 }
 
 // commands appends the commands for names, some hundred in each.
@@ -237,15 +238,6 @@ func commands(cmds []rueidis.Completed, names []string, build func([]string) rue
 	return cmds
 }
 
-// unready notes that nothing is subscribed to.
-func (b *Bus) unready() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, t := range b.topics {
-		t.ready = false
-	}
-}
-
 // dispatch takes a message from the connection.
 func (b *Bus) dispatch(m rueidis.PubSubMessage) {
 	b.count.received.Add(1)
@@ -254,10 +246,7 @@ func (b *Bus) dispatch(m rueidis.PubSubMessage) {
 		name = topicOf(m.Pattern)
 	}
 	b.mu.Lock()
-	var subs []*subscription
-	if t := b.topics[name]; t != nil {
-		subs = t.subs
-	}
+	subs := b.topics[name] // replaced, never changed
 	b.mu.Unlock()
 	for _, s := range subs {
 		s.mu.Lock()

@@ -321,7 +321,7 @@ func appendYear(dst []byte, year int) []byte {
 }
 
 // AppendQuoted appends s as a JSON string, as JSON.stringify writes it: only what must
-// be is escaped. Bytes that are no UTF-8 become U+FFFD.
+// be is escaped, and U+2028 and U+2029. Bytes that are no UTF-8 become U+FFFD.
 func AppendQuoted[S ~string | ~[]byte](dst []byte, s S) []byte {
 	const digits = "0123456789abcdef"
 	dst = append(dst, '"')
@@ -333,6 +333,10 @@ func AppendQuoted[S ~string | ~[]byte](dst []byte, s S) []byte {
 			if r == utf8.RuneError && n == 1 {
 				dst = append(append(dst, s[start:i]...), "\uFFFD"...)
 				start = i + 1
+			} else if r == '\u2028' || r == '\u2029' { // as encoding/json does: some take them for line ends
+				dst = append(append(dst, s[start:i]...), `\u202`...)
+				dst = append(dst, digits[r&15])
+				start = i + n
 			}
 			i += n
 			continue
