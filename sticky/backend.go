@@ -79,6 +79,8 @@ type backend struct {
 	transport *http.Transport // for proxied requests
 	checker   *http.Transport // for checks, a fresh connection each
 
+	first *entry // the head of its sessions; the table's
+
 	opening  atomic.Int64 // sessions that are being opened
 	sessions atomic.Int64 // live sessions
 	sockets  atomic.Int64 // WebSockets
@@ -231,6 +233,15 @@ func (b *backend) down(err error) {
 		b.l.o.Logger.Warn("sticky: node is down", "node", b.url.Host, "err", err)
 	}
 	cutAll(flights, errDown)
+	if was != Down {
+		b.forget()
+	}
+}
+
+// forget takes the sessions of b out of the table: they are over.
+func (b *backend) forget() {
+	for b.l.table.forgetSome(b) {
+	}
 }
 
 // remove ends b for good. The caller waits for b.done.

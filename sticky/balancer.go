@@ -141,7 +141,7 @@ func (l *Balancer) SetBackends(backends ...Backend) error {
 	for _, b := range old {
 		<-b.done
 		b.transport.CloseIdleConnections()
-		l.table.forgetAll(b)
+		b.forget()
 	}
 	return nil
 }

@@ -17,10 +17,17 @@ type entry struct {
 	live  bool // counts in b.sessions
 	gone  bool // no longer in the table
 
-	// A node of the list of those that nobody pins, by the time they were last used.
-	at         time.Time
-	prev, next *entry
+	at   time.Time // of the last use
+	list [2]links  // its neighbours in a ring for each order
 }
+
+// The orders: those that nobody pins, by their last use; and those of one node.
+const (
+	quiet = iota
+	sameNode
+)
+
+type links struct{ prev, next *entry }
 
 // sessions is a bounded table of entries. Any number of goroutines may use it.
 type sessions struct {
@@ -29,14 +36,12 @@ type sessions struct {
 
 	mu      sync.Mutex
 	byID    map[string]*entry
-	quiet   entry // ring: quiet.next was silent for longest
+	quiet   *entry // the head of a ring; the next one was silent for longest
 	evicted uint64
 }
 
 func newSessions(max int, idle time.Duration) *sessions {
-	t := &sessions{max: max, idle: idle, byID: make(map[string]*entry)}
-	t.quiet.prev, t.quiet.next = &t.quiet, &t.quiet
-	return t
+	return &sessions{max: max, idle: idle, byID: make(map[string]*entry), quiet: newEntry("", nil)}
 }
 
 // pin returns the entry of sid for one request, or nil. The session is live from now on.
@@ -64,15 +69,19 @@ func (t *sessions) add(sid string, b *backend) *entry {
 	}
 	if e == nil {
 		if len(t.byID) >= t.max {
-			if t.quiet.next == &t.quiet {
+			oldest := t.quiet.list[quiet].next
+			if oldest == t.quiet {
 				return nil
 			}
 			t.evicted++
-			t.drop(t.quiet.next)
+			t.drop(oldest)
 		}
-		e = &entry{sid: sid, b: b}
-		e.prev, e.next = e, e
+		e = newEntry(sid, b)
 		t.byID[sid] = e
+		if b.first == nil {
+			b.first = newEntry("", b)
+		}
+		e.link(sameNode, b.first)
 	}
 	t.hold(e)
 	return e
@@ -80,7 +89,7 @@ func (t *sessions) add(sid string, b *backend) *entry {
 
 // hold pins e. t.mu is held.
 func (t *sessions) hold(e *entry) {
-	e.unlink()
+	e.unlink(quiet)
 	e.pins++
 	e.count(true)
 }
@@ -94,8 +103,7 @@ func (t *sessions) unpin(e *entry) {
 		return
 	}
 	e.at = time.Now()
-	e.prev, e.next = t.quiet.prev, &t.quiet
-	e.prev.next, e.next.prev = e, e
+	e.link(quiet, t.quiet)
 }
 
 // socket counts the WebSockets of a pinned entry.
@@ -129,7 +137,8 @@ func (t *sessions) drop(e *entry) {
 	}
 	e.count(false)
 	e.gone = true
-	e.unlink()
+	e.unlink(quiet)
+	e.unlink(sameNode)
 	delete(t.byID, e.sid)
 }
 
@@ -139,8 +148,8 @@ func (t *sessions) sweep(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for range 1000 {
-		e := t.quiet.next
-		if e == &t.quiet || now.Sub(e.at) < t.idle {
+		e := t.quiet.list[quiet].next
+		if e == t.quiet || now.Sub(e.at) < t.idle {
 			return false
 		}
 		t.drop(e)
@@ -148,15 +157,18 @@ func (t *sessions) sweep(now time.Time) bool {
 	return true
 }
 
-// forgetAll takes all sessions of b out of the table.
-func (t *sessions) forgetAll(b *backend) {
+// forgetSome takes sessions of b out of the table. It does not hold the lock for long, and
+// reports whether there may be more.
+func (t *sessions) forgetSome(b *backend) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.byID {
-		if e.b == b {
-			t.drop(e)
+	for range 1000 {
+		if b.first == nil || b.first.list[sameNode].next == b.first {
+			return false
 		}
+		t.drop(b.first.list[sameNode].next)
 	}
+	return true
 }
 
 func (t *sessions) len() (n int, evicted uint64) {
@@ -178,7 +190,22 @@ func (e *entry) count(live bool) {
 	}
 }
 
-func (e *entry) unlink() {
-	e.prev.next, e.next.prev = e.next, e.prev
-	e.prev, e.next = e, e
+// newEntry returns an entry that is in no ring, or the head of one.
+func newEntry(sid string, b *backend) *entry {
+	e := &entry{sid: sid, b: b}
+	e.list = [2]links{{e, e}, {e, e}}
+	return e
+}
+
+// link puts e last into the ring of head.
+func (e *entry) link(order int, head *entry) {
+	last := head.list[order].prev
+	e.list[order] = links{last, head}
+	last.list[order].next, head.list[order].prev = e, e
+}
+
+func (e *entry) unlink(order int) {
+	l := e.list[order]
+	l.prev.list[order].next, l.next.list[order].prev = l.next, l.prev
+	e.list[order] = links{e, e}
 }
