@@ -483,7 +483,7 @@ func (s *suite) frozen(t *testing.T) {
 		t.Skip("this bus cannot freeze a node in the process; TestFrozen does it with a process of its own")
 	}
 	f.Freeze()
-	frozenQuestions(t, a, b)
+	frozenQuestions(t, a)
 	f.Thaw()
 	s.know(t, a, b, c)
 	o := a.askFor(t, 5*time.Second, &cluster.Op{Kind: cluster.Fetch, Namespace: "/"})
@@ -491,7 +491,7 @@ func (s *suite) frozen(t *testing.T) {
 }
 
 // frozenQuestions asks while the node named c is frozen: at once, and when it is known to be dead.
-func frozenQuestions(t *testing.T, a *member, b *member) {
+func frozenQuestions(t *testing.T, a *member) {
 	t.Helper()
 	start := time.Now()
 	o := a.askFor(t, 300*time.Millisecond, &cluster.Op{Kind: cluster.Fetch, Namespace: "/"})

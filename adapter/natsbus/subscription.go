@@ -1,0 +1,162 @@
+package natsbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/atollhq/atoll/cluster"
+)
+
+type subscription struct {
+	bus   *Bus
+	topic string
+	sub   *nats.Subscription
+	once  sync.Once
+	ended chan struct{} // closed when deliver has returned for the last time
+}
+
+// Subscribe implements cluster.Bus. It returns when our server has the subscription, and
+// those that it has routes to; for a server that does not answer it waits half a second.
+func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(topic string, msg []byte)) (cluster.Subscription, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := b.ready(); err != nil {
+		return nil, err
+	}
+	s := &subscription{bus: b, topic: topic, ended: make(chan struct{})}
+	var err error
+	s.sub, err = b.conn.Subscribe(subject(topic), func(m *nats.Msg) { deliver(topic, m.Data) })
+	if err != nil {
+		return nil, fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
+	}
+	s.sub.SetClosedHandler(func(string) { close(s.ended) })
+	s.sub.SetPendingLimits(-1, maxPending)
+	b.mu.Lock()
+	closed := b.closed
+	if !closed {
+		b.subs[s] = struct{}{}
+	}
+	b.mu.Unlock()
+	if closed {
+		err = ErrClosed
+	} else if err = b.answers(); err == nil {
+		err = b.spread(ctx)
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close implements cluster.Subscription.
+func (s *subscription) Close() error {
+	var err error
+	s.once.Do(func() {
+		if n, e := s.sub.Dropped(); e == nil {
+			s.bus.gone.Add(uint64(n))
+		}
+		err = s.sub.Unsubscribe()
+		s.bus.mu.Lock()
+		delete(s.bus.subs, s)
+		s.bus.mu.Unlock()
+	})
+	<-s.ended
+	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrBadSubscription) {
+		return fmt.Errorf("natsbus: unsubscribe: %w", err)
+	}
+	return nil
+}
+
+const (
+	spreadTimeout = 500 * time.Millisecond // for servers known by name
+	spreadBlind   = 50 * time.Millisecond  // for servers that are somewhere
+)
+
+// syncSubject is where buses ask each other whether they hear them.
+func (b *Bus) syncSubject() string { return b.cluster + ".sync" }
+
+// answers makes the bus answer others' questions whether it hears them.
+func (b *Bus) answers() error {
+	b.answerOnce.Lock()
+	defer b.answerOnce.Unlock()
+	b.mu.Lock()
+	done := b.answer != nil || b.closed
+	b.mu.Unlock()
+	if done {
+		return nil
+	}
+	sub, err := b.conn.Subscribe(b.syncSubject(), func(m *nats.Msg) {
+		if m.Reply != "" {
+			m.Respond([]byte(b.conn.ConnectedServerName()))
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
+	}
+	b.mu.Lock()
+	closed := b.closed
+	if !closed {
+		b.answer = sub
+	}
+	b.mu.Unlock()
+	if closed {
+		sub.Unsubscribe()
+	}
+	return nil
+}
+
+// spread waits until what we have subscribed to is known where others publish. Our server
+// says so itself. What it tells the servers it has routes to arrives there in order, so a
+// question that a bus behind each of them answers has come after the subscription.
+func (b *Bus) spread(ctx context.Context) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, subscribeTimeout)
+		defer cancel()
+	}
+	if err := b.conn.FlushWithContext(ctx); err != nil {
+		return fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
+	}
+	missing := make(map[string]bool)
+	wait := spreadTimeout
+	if b.routed != nil {
+		for _, name := range b.routed() {
+			missing[name] = true
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+	} else {
+		if len(b.conn.DiscoveredServers()) == 0 && len(b.conn.Servers()) <= 1 {
+			return nil
+		}
+		wait = spreadBlind
+	}
+	inbox := nats.NewInbox()
+	sub, err := b.conn.SubscribeSync(inbox)
+	if err != nil {
+		return fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
+	}
+	defer sub.Unsubscribe()
+	if err := b.conn.PublishRequest(b.syncSubject(), inbox, nil); err != nil {
+		return fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
+	}
+	limit, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		m, err := sub.NextMsgWithContext(limit)
+		if err != nil {
+			return context.Cause(ctx) // who did not answer in time may not hear us yet
+		}
+		if delete(missing, string(m.Data)); len(missing) == 0 && b.routed != nil {
+			return nil
+		}
+	}
+}
