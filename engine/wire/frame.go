@@ -366,11 +366,11 @@ func (f *Frames) grow(into *[]byte, k int) {
 // Space returns where the next bytes of the stream can be read to directly, without
 // a copy, while a large payload is incomplete; nil otherwise. Tell Filled how many were read, then call Next(nil).
 func (f *Frames) Space() []byte {
-	const worth = 4096
+	const worth, least = 4096, 1024 // of payload that is missing, and of free space
 	if !f.inside || f.need < worth || Op(f.head&0x0f) >= OpClose {
 		return nil
 	}
-	f.grow(&f.msg, min(f.need, max(len(f.msg), worth)))
+	f.grow(&f.msg, least)
 	free := f.msg[len(f.msg):cap(f.msg)]
 	return free[:min(len(free), f.need)]
 }
