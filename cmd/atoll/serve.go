@@ -87,7 +87,7 @@ servers can be in the same cluster) or a NATS (--nats).`,
 	}
 	f := cmd.Flags()
 	l.register(f, 3000)
-	b.register(f)
+	b.registerNode(f)
 	f.StringVar(&name, "name", "", "name of this node, for people (default: host, program and process id)")
 	f.StringVar(&path, "path", "/socket.io/", "path of the Socket.IO server")
 	f.StringVar(&static, "static", "", "serve the files of this folder, too")

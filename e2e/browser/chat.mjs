@@ -63,6 +63,12 @@ const say = (page, text) => page.evaluate((text) => {
   window.written = (window.written ?? 0) + 1;
 }, text);
 
+// press clicks a button, which needs the tab in front.
+async function press(page, button) {
+  await page.bringToFront();
+  await page.click(`[data-testid=${button}]`);
+}
+
 // settled waits until every tab has everything that all have written, then checks that
 // it has each message once, and those of each sender in their order.
 async function settled(tabs, label) {
@@ -114,8 +120,9 @@ try {
   await sleep(1000);
   const dead = places[0];
   const victims = tabs.filter((_, i) => places[i] === dead), others = tabs.filter((_, i) => places[i] !== dead);
+  await others[0].bringToFront();
   const began = Date.now();
-  await others[0].click(`[data-testid=kill-${dead}]`);
+  await press(others[0], `kill-${dead}`);
   await until(`the tabs of ${dead} are elsewhere`, async () => (await Promise.all(victims.map(look))).every((v) => v.state === "connected" && v.node && v.node !== dead));
   const took = Date.now() - began;
   check("the tabs of a killed node are back on others within 5 s", took < 5000, { ms: took, tabs: victims.length });
@@ -128,7 +135,7 @@ try {
   check("a moved tab says so", (await look(victims[0])).moves === "1");
 
   // It comes back, and gets new sessions.
-  await others[0].click(`[data-testid=start-${dead}]`);
+  await press(others[0], `start-${dead}`);
   await until(`${dead} is up`, () => others[0].evaluate((n) => document.querySelector(`[data-testid=node-${n}]`).dataset.state === "up", dead));
   const fresh = await until("a new tab on the node that came back", async () => {
     const t = await open();

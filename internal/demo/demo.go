@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -10,12 +9,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/sticky"
 )
 
@@ -109,17 +107,16 @@ func start(ctx context.Context, opts *Options) (_ *demo, err error) {
 	d.onClose(func() { _ = l.Close() })
 	d.taken, d.url = taken, pageURL(l.Addr())
 
-	name := "demo-" + strings.ToLower(rand.Text()[:12])
-	bus, err := joinBus(ctx, name)
+	where, err := newMeeting()
 	if err != nil {
 		return nil, err
 	}
-	d.onClose(func() { _ = bus.Close() })
-	member, err := cluster.Join(ctx, bus.Bus(), &cluster.Options{Name: "observer", Logger: d.o.Logger, Settle: -1})
+	d.onClose(func() { _ = os.RemoveAll(where.Dir) })
+	member, err := join(ctx, where, "observer", d.o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	d.onClose(func() { _ = member.Close() })
+	d.onClose(member.Close)
 
 	d.balancer, err = sticky.New(&sticky.Options{
 		Logger: d.o.Logger,
@@ -132,7 +129,7 @@ func start(ctx context.Context, opts *Options) (_ *demo, err error) {
 
 	d.sup = NewSupervisor(SupervisorOptions{
 		Names:  names[:d.o.Nodes],
-		Config: func(node string) any { return NodeConfig{Name: node, Cluster: name} },
+		Config: func(node string) any { return NodeConfig{Name: node, Meeting: where} },
 		Command: func(node string) *exec.Cmd {
 			cmd := exec.Command(d.o.Command[0], d.o.Command[1:]...)
 			cmd.Stderr = &prefixer{to: d.o.Err, prefix: node + ": "}
@@ -146,7 +143,7 @@ func start(ctx context.Context, opts *Options) (_ *demo, err error) {
 		},
 		Logger: d.o.Logger,
 	})
-	watch := newObserver(member, d.sup, d.url, busName)
+	watch := newObserver(member.Node, d.sup, d.url, busName)
 	d.onClose(func() { _ = watch.srv.Close() })
 	d.serve(ctx, l, watch)
 	return d, nil

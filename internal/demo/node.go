@@ -15,13 +15,12 @@ import (
 	"time"
 
 	"github.com/atollhq/atoll"
-	"github.com/atollhq/atoll/cluster"
 )
 
 // A NodeConfig is what the parent tells a node, as one line of JSON on its standard input.
 type NodeConfig struct {
-	Name    string `json:"name"`
-	Cluster string `json:"cluster"` // this demo's, so that two demos do not mix
+	Name    string  `json:"name"`
+	Meeting meeting `json:"meeting"` // this demo's, so that two demos do not mix
 }
 
 // RunNode is the life of one node: it reads its NodeConfig from in, joins the cluster,
@@ -50,17 +49,12 @@ func RunNode(in io.Reader, out io.Writer) error {
 
 func serveNode(ctx context.Context, c NodeConfig, out io.Writer) error {
 	log := slog.Default().With("demo", c.Name)
-	bus, err := joinBus(ctx, c.Cluster)
-	if err != nil {
-		return err
-	}
-	defer bus.Close()
-	member, err := cluster.Join(ctx, bus.Bus(), &cluster.Options{Name: c.Name, Logger: log})
+	member, err := join(ctx, c.Meeting, c.Name, log)
 	if err != nil {
 		return err
 	}
 	defer member.Close()
-	srv := atoll.NewServer(&atoll.Options{Cluster: member, Logger: log})
+	srv := atoll.NewServer(&atoll.Options{Cluster: member.Node, Logger: log})
 	defer srv.Close()
 	chat := newChat(srv, c.Name)
 	reports := srv.Of(observed)
@@ -87,7 +81,7 @@ func serveNode(ctx context.Context, c NodeConfig, out io.Writer) error {
 
 	chat.report(ctx, reports, log)
 
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := srv.Shutdown(end); err != nil {
 		log.Warn("sessions were cut", "err", err)

@@ -173,18 +173,17 @@ export class Chat {
     li.dataset.from = m.tab;
     li.dataset.seq = m.seq;
     li.dataset.node = m.node;
-    const prev = this.log.lastElementChild;
-    if (prev?.dataset.from === m.tab && prev.dataset.node === m.node && prev.dataset.name === m.name) li.classList.add("same");
     li.dataset.name = m.name;
     if (m.tab === this.tab) li.dataset.mine = "";
     const who = el("p", "who"), bubble = el("p", "bubble");
     bubble.textContent = m.text;
     li.append(who, bubble);
-    this.label(li, m);
     this.append(li);
+    this.label(li, m);
     return li;
   }
 
+  // label says who and where. Who goes on talking is not named again.
   label(li, m) {
     li.dataset.node = m.node;
     const who = li.firstElementChild;

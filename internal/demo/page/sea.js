@@ -123,7 +123,7 @@ export class Sea {
     const s = (this.scale = Math.max(.62, Math.min(1.25, Math.min(w / 700, h / 480))));
     this.cx = w / 2; this.cy = h / 2 - 2;
     this.rx = Math.min(w / 2 - 78 * s - 14, h * .74);
-    this.ry = Math.min(h / 2 - 56 * s - 4, w * .5);
+    this.ry = Math.min(h / 2 - 26 * s - 36, w * .5);
     set(this.reefGlow, { cx: this.cx, cy: this.cy, rx: this.rx, ry: this.ry, "stroke-width": 26 * s });
     this.reefs.forEach((reef, i) => set(reef, {
       cx: this.cx, cy: this.cy, rx: this.rx, ry: this.ry,
@@ -200,6 +200,7 @@ export class Sea {
       return;
     }
     const arrive = (n) => {
+      if (n.state !== "up") return;
       light(n.g);
       for (const c of n.members) if (c.tab !== tab) this.spark(() => n, () => c, 420, () => light(c.g), 3.2);
     };

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// programEnv makes the test program the program itself.
+const programEnv = "ATOLL_TEST_IS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(programEnv) != "" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// program returns the command that runs atoll with args.
+func program(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), programEnv+"=1")
+	return cmd
+}
+
+func TestFailuresSayWhatToDo(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"demo --nodes 99", 1, "choose 1 to 7 with --nodes"},
+		{"demo --port 99999", 1, "choose one from 1 to 65535"},
+		{"demo --prot 1", 2, "atoll demo --help"},
+		{"demo now", 2, "takes no arguments"},
+		{"serve --static /nowhere", 2, "is not a folder"},
+		{"serve --cors-origin *foo --nats x --redis y", 2, "--nats"},
+		{"balance", 2, "--backend localhost:3001"},
+		{"balance --backend ftp://x", 2, "must be http or https"},
+		{"balance --backend x:1 --policy best", 2, "least-connections, round-robin or random"},
+		{"balance --backend x:1 --status status", 2, "begins with a slash"},
+		{"balance --backend x:1 --tls-cert x", 2, "go together"},
+		{"emit", 2, "which event?"},
+		{"emit news hello", 2, `'"hello"'`},
+		{"emit connect --redis redis://127.0.0.1:1", 1, "Redis"},
+		{"emit news --redis http://x", 2, "redis://"},
+		{"emit news --nats nats://127.0.0.1:1", 1, "NATS"},
+		{"demo-node", 1, "atoll demo"},
+		{"dmeo", 1, "unknown command"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			t.Parallel()
+			cmd := program(strings.Fields(c.args)...)
+			var out, errs bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &errs
+			timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+			defer timer.Stop()
+			_ = cmd.Run()
+			if got := cmd.ProcessState.ExitCode(); got != c.code {
+				t.Errorf("got exit status %d, want %d", got, c.code)
+			}
+			if !strings.HasPrefix(errs.String(), "atoll: ") || !strings.Contains(errs.String(), c.want) {
+				t.Errorf("got %q, want atoll: … %q …", errs.String(), c.want)
+			}
+			if out.Len() > 0 {
+				t.Errorf("standard output got %q, want nothing", out.String())
+			}
+		})
+	}
+}
+
+func TestHelpIsShort(t *testing.T) {
+	for _, name := range []string{"", "demo", "serve", "balance", "emit", "version"} {
+		var out bytes.Buffer
+		cmd := root()
+		cmd.SetArgs(append(strings.Fields(name), "--help"))
+		cmd.SetOut(&out)
+		if err := cmd.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(out.String(), "\n"); n > 50 {
+			t.Errorf("help of %q has %d lines, want at most 50", name, n)
+		}
+		if name != "version" && !strings.Contains(out.String(), "Examples:") {
+			t.Errorf("help of %q has no examples:\n%s", name, out.String())
+		}
+		for line := range strings.Lines(out.String()) {
+			if strings.Contains(line, demoNode) {
+				t.Errorf("help of %q shows the hidden command: %s", name, line)
+			}
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	out, err := program("version", "--licenses").Output()
+	if err != nil || !strings.Contains(string(out), "socket.io-client 4.8.4") || !strings.Contains(string(out), "Permission is hereby granted") {
+		t.Errorf("got %.200q, %v, want the version of the client and its licence", out, err)
+	}
+}
