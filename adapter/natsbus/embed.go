@@ -136,6 +136,9 @@ func Embed(ctx context.Context, o *EmbedOptions) (_ *Embedded, err error) {
 	if err := e.find(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.bus.spread(ctx); err != nil { // so that the routes carry in both directions
+		return nil, err
+	}
 	return e, nil
 }
 

@@ -77,6 +77,7 @@ func (s *subscription) Close() error {
 const (
 	spreadTimeout = 500 * time.Millisecond // for servers known by name
 	spreadBlind   = 50 * time.Millisecond  // for servers that are somewhere
+	spreadPause   = 20 * time.Millisecond  // until the first repetition of the question
 )
 
 // syncSubject is where buses ask each other whether they hear them.
@@ -145,18 +146,34 @@ func (b *Bus) spread(ctx context.Context) error {
 		return fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
 	}
 	defer sub.Unsubscribe()
-	if err := b.conn.PublishRequest(b.syncSubject(), inbox, nil); err != nil {
-		return fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
-	}
-	limit, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	for {
-		m, err := sub.NextMsgWithContext(limit)
-		if err != nil {
-			return context.Cause(ctx) // who did not answer in time may not hear us yet
+	for end, pause := time.Now().Add(wait), spreadPause; time.Now().Before(end); pause *= 2 {
+		// Again and again: over a route that is new the question may be too early.
+		if err := b.conn.PublishRequest(b.syncSubject(), inbox, nil); err != nil {
+			return fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
 		}
-		if delete(missing, string(m.Data)); len(missing) == 0 && b.routed != nil {
-			return nil
+		limit, cancel := context.WithDeadline(ctx, earlier(end, time.Now().Add(pause)))
+		for {
+			m, err := sub.NextMsgWithContext(limit)
+			if err != nil {
+				break
+			}
+			delete(missing, string(m.Data))
+			if len(missing) == 0 && b.routed != nil {
+				cancel()
+				return nil
+			}
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 	}
+	return nil // who did not answer in time may not hear us yet
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
