@@ -1,0 +1,31 @@
+// Official clients, which report what they receive.
+"use strict";
+
+const { io } = require("socket.io-client");
+
+const clients = new Map();
+
+module.exports = {
+  // connect {name, url, auth, transports, answer} connects a client and returns its id. It acks
+  // events with answer, if it has one.
+  connect({ name, url, auth = {}, transports = ["websocket"], answer }, report) {
+    const socket = io(url, { auth, transports, forceNew: true, reconnection: false });
+    clients.set(name, socket);
+    socket.onAny((event, ...args) => {
+      const ack = typeof args.at(-1) === "function" ? args.pop() : undefined;
+      report({ client: name, event, args });
+      if (ack && answer !== undefined) ack(answer);
+    });
+    socket.on("disconnect", (reason) => report({ client: name, disconnect: reason }));
+    return new Promise((done, fail) => {
+      socket.once("connect", () => done({ sid: socket.id }));
+      socket.once("connect_error", fail);
+    });
+  },
+  // send {name, event, args} emits and waits for the ack.
+  send: ({ name, event, args }) => clients.get(name).timeout(5000).emitWithAck(event, ...args),
+  hangUp({ name }) {
+    clients.get(name).disconnect();
+    clients.delete(name);
+  },
+};
