@@ -153,6 +153,9 @@ func (b *Bus) publish(ctx context.Context, topic string, msg []byte) error {
 	if b.away.Load() {
 		return ErrAway
 	}
+	if topic == b.dialect.goodbyes() {
+		b.stopAnswering(ctx)
+	}
 	// The command may outlive the call when ctx ends first, so it has a copy of msg.
 	cmd := b.client.B().Publish().Channel(topic).Message(string(msg)).Build()
 	if b.client.Mode() == rueidis.ClientModeCluster {

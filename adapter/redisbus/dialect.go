@@ -32,18 +32,20 @@ func NewDialect(o *Options) *Dialect {
 	return d
 }
 
-// The channels of a namespace, and the one where Atoll nodes announce themselves.
+// The channels of a namespace, and those where Atoll nodes say that they are here and
+// that they leave.
 func (d *Dialect) all(nsp string) string       { return d.prefix + "#" + nsp + "#" }
 func (d *Dialect) requests(nsp string) string  { return d.prefix + "-request#" + nsp + "#" }
 func (d *Dialect) responses(nsp string) string { return d.prefix + "-response#" + nsp + "#" }
 func (d *Dialect) members() string             { return d.prefix + "-atoll#" }
+func (d *Dialect) goodbyes() string            { return d.prefix + "-atoll#goodbye#" }
 
 // Topics returns the channels of a namespace, or of the announcements of Atoll nodes
 // where namespace is empty. The one that ends in * stands for all channels that begin
 // with what is before the *.
 func (d *Dialect) Topics(node, namespace string) []string {
 	if namespace == "" {
-		return []string{d.members()}
+		return []string{d.members(), d.goodbyes()}
 	}
 	return []string{
 		d.requests(namespace), // first: who gives up the namespace is no longer counted
@@ -57,8 +59,12 @@ func (d *Dialect) Topics(node, namespace string) []string {
 func (d *Dialect) Encode(m *cluster.Message) (topic string, data []byte, err error) {
 	switch m.Kind {
 	case cluster.Heartbeat, cluster.Goodbye:
+		topic = d.members()
+		if m.Kind == cluster.Goodbye {
+			topic = d.goodbyes()
+		}
 		_, data, err = d.native.Encode(m)
-		return d.members(), data, err
+		return topic, data, err
 	case cluster.Tell, cluster.Ask:
 		if m.Op == nil || m.Op.Kind.Asks() != (m.Kind == cluster.Ask) {
 			return "", nil, fmt.Errorf("redisbus: a message without its operation: %w", cluster.ErrUnsupported)
@@ -123,7 +129,7 @@ func (d *Dialect) decode(node, topic string, data []byte) (*cluster.Message, err
 		return nil, fmt.Errorf("the channel %q is none of ours", topic)
 	}
 	switch {
-	case rest == "-atoll#":
+	case rest == "-atoll#", rest == "-atoll#goodbye#":
 		return d.native.Decode(node, d.announce, data)
 	case strings.HasPrefix(rest, "#"):
 		return decodeBroadcast(node, rest[1:], data)

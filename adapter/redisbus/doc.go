@@ -20,8 +20,8 @@
 //	socket.io-response#/chat#     answers, where the asker did not say who it is
 //	socket.io-response#/chat#ID#  answers to the node with that id
 //
-// Nothing is stored. Beside that, Atoll nodes announce themselves on socket.io-atoll#, which
-// Node.js nodes do not read, and write their id into answers, in a field that Node.js
+// Nothing is stored. Beside that, Atoll nodes announce themselves on socket.io-atoll# and
+// socket.io-atoll#goodbye#, which Node.js nodes do not read, and write their id into answers, in a field that Node.js
 // nodes ignore. So a missing Atoll node is missing by name, a missing Node.js node by number.
 //
 // # Limits of the format

@@ -105,6 +105,30 @@ func (s *subscription) Close() error {
 	return nil
 }
 
+// stopAnswering gives up the channels of requests: who says goodbye is not counted among
+// those who answer any more by the time that others hear it.
+func (b *Bus) stopAnswering(ctx context.Context) {
+	requests := b.dialect.prefix + "-request#"
+	b.mu.Lock()
+	for name := range b.topics {
+		if strings.HasPrefix(name, requests) {
+			delete(b.topics, name)
+		}
+	}
+	b.mu.Unlock()
+	b.poke()
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	b.await(ctx, func() bool {
+		for name := range b.have {
+			if strings.HasPrefix(name, requests) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // poke has the keeper look for something to do.
 func (b *Bus) poke() {
 	select {
