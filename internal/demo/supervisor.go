@@ -195,13 +195,14 @@ func (s *Supervisor) watch(p *process, cmd *exec.Cmd, stdout io.Reader) {
 	late.Stop()
 
 	s.mu.Lock()
-	p.State, p.PID, p.URL, p.Exit = Down, 0, "", exitText(err)
+	how := exitText(err)
+	p.State, p.PID, p.URL, p.Exit = Down, 0, "", how
 	closing, done := s.closed, p.done
 	p.cmd = nil
 	s.mu.Unlock()
 	close(done)
 	if !closing {
-		s.o.Logger.Info("a node has ended", "node", p.Name, "how", p.Exit)
+		s.o.Logger.Info("a node has ended", "node", p.Name, "how", how)
 	}
 	s.o.Changed()
 }

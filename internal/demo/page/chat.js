@@ -67,6 +67,7 @@ export class Chat {
     if (from && this.leftAt) {
       const took = ((performance.now() - this.leftAt) / 1000).toFixed(1);
       if (from !== node) {
+        document.body.dataset.took = Math.round(performance.now() - this.leftAt);
         document.body.dataset.moves = 1 + Number(document.body.dataset.moves);
         this.note(["You moved from ", from, " to ", node, ` in ${took} s`]);
       } else {
