@@ -155,7 +155,7 @@ func check(m *Message) error {
 			return errors.New("no operation of a known kind")
 		case m.Kind == Ask != o.Kind.Asks():
 			return fmt.Errorf("operation %v in a message of the wrong kind", o.Kind)
-		case m.Kind == Ask && m.Request == "" && m.Number > 0:
+		case m.Kind == Ask && m.Request == "":
 			return errors.New("a question without an id")
 		}
 		if max(len(o.Rooms), len(o.Except), len(o.Names), len(o.Attachments)) > maxList {
