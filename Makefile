@@ -1,0 +1,21 @@
+# By hand what ./test does for all of it.
+
+.PHONY: fmt vet test kit suite bench
+
+fmt: ## write the format
+	gofmt -w $$(git ls-files '*.go')
+
+vet: ## read the code for mistakes
+	go vet ./... ./.ci/summary
+
+test: ## all tests, without fuzzing, and without installing anything
+	INSTALL=0 FUZZTIME=0 ./test
+
+kit: ## the conformance kit over each adapter
+	go test -race -shuffle=on ./cluster/... ./adapter/...
+
+suite: ## the cases of the protocol suites, the official clients, servers and a browser
+	go test -race -shuffle=on ./engine/... ./protocol/... ./client/... ./e2e/... ./cmd/atoll/...
+
+bench: ## benchmarks; compare two runs with benchstat
+	go test -run '^$$' -bench . -benchmem ./...
