@@ -219,7 +219,8 @@ const (
 func (q *question) put(a Answer, number uint64, size int64) verdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.bytes > 0 && q.bytes+size > q.limit {
+	promise := q.kind == EmitAck && a.First // small, and the count of the others hangs on it
+	if q.bytes > 0 && q.bytes+size > q.limit && !promise {
 		return refused
 	}
 	t := &q.others
