@@ -13,6 +13,7 @@ import (
 
 var (
 	okBody      = []byte("ok")
+	okLength    = []string{"2"} // without it an early answer would not end before the handlers do
 	closeHeader = []string{"close"}
 )
 
@@ -117,6 +118,7 @@ func (p *post) done() {
 func (p *post) answer() {
 	h := p.w.Header()
 	h["Content-Type"] = typeHTML // as the official server: some browsers offer text/plain as a download
+	h["Content-Length"] = okLength
 	h["Cache-Control"] = noStore
 	p.w.Write(okBody)
 }

@@ -189,7 +189,7 @@ func (s *Server) openData(id string, upgraded bool) []byte {
 	}
 	interval := s.o.PingInterval.Milliseconds()
 	timeout := s.o.PingTimeout.Milliseconds()
-	if interval < 0 {
+	if s.o.PingInterval < 0 {
 		interval = 1<<31 - 1 - timeout // clients add the two, and count in 32 bits
 	}
 	b = strconv.AppendInt(append(b, `],"pingInterval":`...), interval, 10)

@@ -41,13 +41,20 @@ func (w *watch) leave(c *Conn, slot int) {
 // start starts the watch if it does not run.
 func (w *watch) start(s *Server) {
 	if !w.on.Load() && w.on.CompareAndSwap(false, true) {
-		s.group.Go(func() { w.run(s.o.HandlerGrace) })
+		s.group.Go(func() { w.run(s.o.HandlerGrace, s.empty) })
 	}
 }
 
-func (w *watch) run(grace time.Duration) {
+// run ends at the latest when the server has no sessions any more, and gets none.
+func (w *watch) run(grace time.Duration, empty <-chan struct{}) {
+	t := time.NewTicker(grace)
+	defer t.Stop()
 	for idle := 0; ; {
-		time.Sleep(grace)
+		select {
+		case <-t.C:
+		case <-empty:
+			return
+		}
 		now := w.tick.Add(1)
 		if w.relieve(now) {
 			idle = 0

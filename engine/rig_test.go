@@ -1,0 +1,487 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/atollhq/atoll/engine/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memory is a listener in memory, so that time can be simulated.
+type memory struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newMemory() *memory { return &memory{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (m *memory) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.conns:
+		return c, nil
+	case <-m.done:
+		return nil, net.ErrClosed
+	}
+}
+func (m *memory) Close() error   { m.once.Do(func() { close(m.done) }); return nil }
+func (m *memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+func (m *memory) dial() (net.Conn, error) {
+	a, b := net.Pipe()
+	select {
+	case m.conns <- b:
+		return a, nil
+	case <-m.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// A recorder is a Handler that notes what it is told.
+type recorder struct {
+	c       *Conn
+	message func(r *recorder, data string, binary bool)
+	flush   func(r *recorder)
+
+	mu      sync.Mutex
+	got     []string
+	flushes int
+	ended   chan struct{}
+	cause   error
+	late    bool // something was called after Closed
+}
+
+func (r *recorder) Message(data []byte, binary bool) {
+	text := string(data)
+	if binary {
+		text = "b:" + text
+	}
+	r.mu.Lock()
+	r.got = append(r.got, text)
+	r.late = r.late || r.cause != nil
+	r.mu.Unlock()
+	if r.message != nil {
+		r.message(r, string(data), binary)
+	}
+}
+
+func (r *recorder) Flush() {
+	r.mu.Lock()
+	r.flushes++
+	r.mu.Unlock()
+	if r.flush != nil {
+		r.flush(r)
+	}
+}
+
+func (r *recorder) Closed(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cause != nil {
+		panic("Closed was called twice")
+	}
+	r.cause = cause
+	close(r.ended)
+}
+
+func (r *recorder) messages() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.got, " ")
+}
+
+// wait waits for the end of the session and returns its cause.
+func (r *recorder) wait(t testing.TB) *CloseError {
+	t.Helper()
+	select {
+	case <-r.ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the session did not end")
+	}
+	return r.cause.(*CloseError)
+}
+
+func text(s string) wire.Packet {
+	return wire.Seal(append(make([]byte, wire.Headroom), s...), false)
+}
+
+func bin(s string) wire.Packet {
+	return wire.Seal(append(make([]byte, wire.Headroom), s...), true)
+}
+
+// echo sends back what came.
+func echo(r *recorder, data string, isBin bool) {
+	if isBin {
+		r.c.Send(bin(data))
+	} else {
+		r.c.Send(text(data))
+	}
+}
+
+// A rig is a server with an in-memory or a real listener, and clients.
+type rig struct {
+	testing.TB
+	s    *Server
+	hs   *http.Server
+	dial func() (net.Conn, error)
+	host string
+	http *http.Client
+
+	mu    sync.Mutex
+	recs  []*recorder
+	setup func(r *recorder)
+}
+
+// newRig starts a server in memory, for use in a synctest bubble too.
+func newRig(t testing.TB, o *Options, setup func(*recorder)) *rig {
+	m := newMemory()
+	g := makeRig(t, o, setup)
+	g.dial, g.host = m.dial, "memory"
+	g.serve(m)
+	return g
+}
+
+// newRealRig starts a server on the loopback interface.
+func newRealRig(t testing.TB, o *Options, setup func(*recorder)) *rig {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := makeRig(t, o, setup)
+	g.host = l.Addr().String()
+	g.dial = func() (net.Conn, error) { return net.Dial("tcp", g.host) }
+	g.serve(l)
+	return g
+}
+
+func makeRig(t testing.TB, o *Options, setup func(*recorder)) *rig {
+	if o == nil {
+		o = &Options{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &rig{TB: t, setup: setup}
+	g.s = NewServer(g.accept, o)
+	return g
+}
+
+func (g *rig) accept(c *Conn) (Handler, error) {
+	r := &recorder{c: c, ended: make(chan struct{})}
+	if g.setup != nil {
+		g.setup(r)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.recs = append(g.recs, r)
+	return r, nil
+}
+
+func (g *rig) serve(l net.Listener) {
+	g.hs = &http.Server{Handler: g.s, ErrorLog: log.New(io.Discard, "", 0)}
+	go g.hs.Serve(l)
+	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return g.dial() }, DisableCompression: true}
+	g.http = &http.Client{Transport: tr}
+	g.Cleanup(func() {
+		g.s.Close()
+		tr.CloseIdleConnections()
+		g.hs.Close()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for i, r := range g.recs {
+			r.mu.Lock()
+			if r.late {
+				g.Errorf("session %d: got a Message after Closed, want none", i)
+			}
+			r.mu.Unlock()
+		}
+	})
+}
+
+// rec returns the handler of the session that began as number i.
+func (g *rig) rec(i int) *recorder {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.recs[i]
+}
+
+func (g *rig) url(query string) string { return "http://" + g.host + "/engine.io/?" + query }
+
+// do makes a request and returns status and body.
+func (g *rig) do(method, query, body string, header ...string) (int, string, http.Header) {
+	g.Helper()
+	status, text, h, err := g.try(g.Context(), method, query, body, header...)
+	if err != nil {
+		g.Fatalf("%s %s: %v", method, query, err)
+	}
+	return status, text, h
+}
+
+func (g *rig) try(ctx context.Context, method, query, body string, header ...string) (int, string, http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, method, g.url(query), strings.NewReader(body))
+	if err != nil {
+		return 0, "", nil, err
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Add(header[i], header[i+1])
+	}
+	res, err := g.http.Do(req)
+	if err != nil {
+		return 0, "", nil, err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(b), res.Header, err
+}
+
+// openPoll opens a session over polling and returns its id.
+func (g *rig) openPoll() string {
+	g.Helper()
+	status, body, _ := g.do("GET", "EIO=4&transport=polling", "")
+	if status != 200 || body == "" || body[0] != '0' {
+		g.Fatalf("handshake: got %d %q, want 200 and an open packet", status, body)
+	}
+	var h struct{ SID string }
+	if err := json.Unmarshal([]byte(body[1:]), &h); err != nil {
+		g.Fatal(err)
+	}
+	return h.SID
+}
+
+func poll(sid string) string { return "EIO=4&transport=polling&sid=" + sid }
+
+func (g *rig) get(sid string) (int, string) {
+	g.Helper()
+	status, body, _ := g.do("GET", poll(sid), "")
+	return status, body
+}
+
+func (g *rig) post(sid, body string) (int, string) {
+	g.Helper()
+	status, text, _ := g.do("POST", poll(sid), body)
+	return status, text
+}
+
+// A wsClient is the client's end of a WebSocket.
+type wsClient struct {
+	testing.TB
+	net.Conn
+	r *bufio.Reader
+	f wire.Frames
+	b []byte
+}
+
+const wsRequest = "Host: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+// ws opens a WebSocket; the session is a new one if sid is empty.
+func (g *rig) ws(sid string, more ...byte) *wsClient {
+	g.Helper()
+	k, res := g.tryWS(sid, "", more...)
+	if res.StatusCode != 101 {
+		g.Fatalf("WebSocket: got status %d, want 101", res.StatusCode)
+	}
+	if got, want := res.Header.Get("Sec-Websocket-Accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; got != want {
+		g.Fatalf("Sec-WebSocket-Accept: got %q, want %q", got, want)
+	}
+	return k
+}
+
+// tryWS asks for a WebSocket with more headers, and sends more behind the request.
+func (g *rig) tryWS(sid, headers string, more ...byte) (*wsClient, *http.Response) {
+	g.Helper()
+	conn, err := g.dial()
+	if err != nil {
+		g.Fatal(err)
+	}
+	query := "EIO=4&transport=websocket"
+	if sid != "" {
+		query += "&sid=" + sid
+	}
+	req := fmt.Sprintf("GET /engine.io/?"+query+" HTTP/1.1\r\n"+wsRequest+headers+"\r\n", g.host)
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(append([]byte(req), more...))
+		wrote <- err
+	}()
+	k := &wsClient{TB: g.TB, Conn: conn, r: bufio.NewReader(conn), f: wire.Frames{Unmasked: true}}
+	g.Cleanup(func() { conn.Close() })
+	res, err := http.ReadResponse(k.r, nil)
+	if err != nil {
+		g.Fatal(err)
+	}
+	if err := <-wrote; err != nil {
+		g.Fatal(err)
+	}
+	return k, res
+}
+
+// openWS opens a session over WebSocket and takes the open packet off.
+func (g *rig) openWS() *wsClient {
+	g.Helper()
+	k := g.ws("")
+	if got := k.next(); !strings.HasPrefix(got, `0{"sid":"`) {
+		g.Fatalf("got %q, want an open packet", got)
+	}
+	return k
+}
+
+// frame reads the next frame.
+func (k *wsClient) frame() (wire.Frame, error) {
+	for {
+		f, rest, ok, err := k.f.Next(k.b)
+		k.b = rest
+		if ok || err != nil {
+			return f, err
+		}
+		b := make([]byte, 4096)
+		n, err := k.r.Read(b)
+		if n == 0 && err != nil {
+			return f, err
+		}
+		k.b = b[:n]
+	}
+}
+
+// next reads the next message as text, with "b:" before a binary one. Control frames are
+// "ping:…", "pong:…", "close:CODE", and the end of the connection is "EOF".
+func (k *wsClient) next() string {
+	f, err := k.frame()
+	if err != nil {
+		return "EOF"
+	}
+	switch f.Op {
+	case wire.OpBinary:
+		return "b:" + string(f.Data)
+	case wire.OpPing:
+		return "ping:" + string(f.Data)
+	case wire.OpPong:
+		return "pong:" + string(f.Data)
+	case wire.OpClose:
+		code, err := wire.CloseCode(f.Data)
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprint("close:", code)
+	}
+	return string(f.Data)
+}
+
+func (k *wsClient) want(want ...string) {
+	k.Helper()
+	for _, w := range want {
+		if got := k.next(); got != w {
+			k.Fatalf("got %.80q, want %.80q", got, w)
+		}
+	}
+}
+
+// masked makes a frame of a client.
+func masked(first byte, data string) []byte {
+	b := []byte{first}
+	switch n := len(data); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n <= 0xffff:
+		b = append(b, 0x80|126, byte(n>>8), byte(n))
+	default:
+		b = append(b, 0x80|127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	}
+	key := [4]byte{1, 2, 3, 4}
+	b = append(b, key[:]...)
+	for i := range len(data) {
+		b = append(b, data[i]^key[i%4])
+	}
+	return b
+}
+
+// send sends text messages, in one write.
+func (k *wsClient) send(texts ...string) {
+	k.Helper()
+	var b []byte
+	for _, s := range texts {
+		b = append(b, masked(0x81, s)...)
+	}
+	k.write(b)
+}
+
+func (k *wsClient) write(b []byte) {
+	k.Helper()
+	if _, err := k.Conn.Write(b); err != nil {
+		k.Fatal(err)
+	}
+}
+
+// eventually waits until ok.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for range 2000 {
+		if ok() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%s: not within 10 s", what)
+}
+
+// response reads the answer to a request that was written by hand.
+func (k *wsClient) response() *http.Response {
+	k.Helper()
+	k.r = bufio.NewReader(k.Conn)
+	res, err := http.ReadResponse(k.r, nil)
+	if err != nil {
+		k.Fatal(err)
+	}
+	return res
+}
+
+// newTLSRig starts a server behind TLS on the loopback interface.
+func newTLSRig(t testing.TB, o *Options, setup func(*recorder)) *rig {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := httptest.NewUnstartedServer(nil)
+	ts.StartTLS() // for its certificate
+	cert := ts.TLS.Certificates
+	ts.Close()
+	g := makeRig(t, o, setup)
+	g.host = l.Addr().String()
+	g.dial = func() (net.Conn, error) {
+		return tls.Dial("tcp", g.host, &tls.Config{InsecureSkipVerify: true})
+	}
+	g.serve(tls.NewListener(l, &tls.Config{Certificates: cert}))
+	return g
+}
+
+// chunked makes a POST without Content-Length and returns the status.
+func (g *rig) chunked(sid, body string) int {
+	g.Helper()
+	req, err := http.NewRequest("POST", g.url(poll(sid)), io.MultiReader(strings.NewReader(body)))
+	if err != nil {
+		g.Fatal(err)
+	}
+	res, err := g.http.Do(req)
+	if err != nil {
+		g.Fatal(err)
+	}
+	defer res.Body.Close()
+	io.Copy(io.Discard, res.Body)
+	return res.StatusCode
+}
