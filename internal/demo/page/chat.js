@@ -26,6 +26,11 @@ export class Chat {
     this.name = document.getElementById("name");
     this.name.value = stored("name") || birds[Math.floor(Math.random() * birds.length)];
     this.typists = new Map();
+    this.follow = true; // the reader is at the end of the list
+    this.log.addEventListener("scroll", () => {
+      this.follow = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 80;
+    });
+    new ResizeObserver(() => { if (this.follow) this.log.scrollTop = this.log.scrollHeight; }).observe(this.log);
     this.connect(transport);
     this.form();
   }
@@ -179,8 +184,7 @@ export class Chat {
     const who = el("p", "who"), bubble = el("p", "bubble");
     bubble.textContent = m.text;
     li.append(who, bubble);
-    this.append(li);
-    this.label(li, m);
+    this.append(li, () => this.label(li, m));
     return li;
   }
 
@@ -208,13 +212,14 @@ export class Chat {
     this.append(li);
   }
 
-  append(li) {
+  // append puts an item at the end of the list, and the end in sight of who was there.
+  append(li, fill = () => {}) {
     const log = this.log;
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
     if (this.welcomed) li.classList.add("fresh");
     log.append(li);
+    fill();
     while (log.childElementCount > KEEP) log.firstElementChild.remove();
-    if (atEnd || "mine" in li.dataset) log.scrollTop = log.scrollHeight;
+    if (this.follow || "mine" in li.dataset) log.scrollTop = log.scrollHeight;
   }
 
   place(state = document.body.dataset.state) {

@@ -34,7 +34,7 @@ export class Sea {
 
   // update takes the state of the cluster as the supervisor tells it.
   update(list, { bus, url }) {
-    this.bus.textContent = bus ?? "bus";
+    this.busName = bus;
     this.busSub.textContent = "the bus between the nodes";
     this.balancer = `balancer · ${url.replace(/^https?:\/\//, "")}`;
     const changed = list.length !== this.nodes.size;
@@ -132,8 +132,10 @@ export class Sea {
     }));
     set(this.lagoon, { cx: this.cx, cy: this.cy, rx: this.rx * .56, ry: this.ry * .58 });
     this.gateText.textContent = this.balancer;
-    set(this.bus, { x: this.cx, y: this.cy - 3 });
-    set(this.busSub, { x: this.cx, y: this.cy + 14 });
+    this.bus.textContent = s < .75 ? this.busName?.split(",")[0] : this.busName;
+    set(this.bus, { x: this.cx, y: this.cy - 16 * s });
+    set(this.busSub, { x: this.cx, y: this.cy - 16 * s + 17 });
+    this.hub = { x: this.cx, y: this.cy + 30 * s }; // where messages cross
     this.busSub.style.display = s < .75 ? "none" : "";
     const gateWidth = this.balancer.length * 6.9 + 26;
     set(this.gate, { x: this.cx - gateWidth / 2, y: this.cy + this.ry - 13, width: gateWidth });
@@ -154,7 +156,7 @@ export class Sea {
       set(node.title, { y: brief ? 5 / node.size : -2 });
       node.title.style.fontSize = `${Math.max(12.5 / node.size, 15)}px`;
       node.sub.style.display = brief ? "none" : "";
-      node.routes.setAttribute("d", `M${node.x} ${node.y}L${this.cx} ${this.cy}`);
+      node.routes.setAttribute("d", `M${node.x} ${node.y}L${this.hub.x} ${this.hub.y}`);
     }
     this.places();
   }
@@ -166,7 +168,7 @@ export class Sea {
     const share = (2 * Math.PI) / Math.max(3, this.nodes.size) * .8;
     for (const node of this.nodes.values()) {
       const m = node.members.sort((a, b) => (a.tab < b.tab ? -1 : 1));
-      const step = Math.min(.3, Math.max(.11, share / Math.max(1, m.length)));
+      const step = Math.min(this.scale < .75 ? .24 : .3, Math.max(.11, share / Math.max(1, m.length)));
       const row = Math.max(1, Math.floor(share / step) + 1);
       m.forEach((c, i) => {
         const line = Math.floor(i / row), inRow = Math.min(row, m.length - line * row);
@@ -195,22 +197,21 @@ export class Sea {
     const node = this.nodes.get(name), client = this.clients.get(tab);
     if (!node || document.hidden) return;
     if (still.matches) { // no motion: who takes part lights up
-      if (client) light(client.g);
-      for (const n of this.nodes.values()) if (n.state === "up") light(n.g);
+      if (client) light(client);
+      for (const n of this.nodes.values()) if (n.state === "up") light(n);
       return;
     }
     const arrive = (n) => {
       if (n.state !== "up") return;
-      light(n.g);
-      for (const c of n.members) if (c.tab !== tab) this.spark(() => n, () => c, 420, () => light(c.g), 3.2);
+      light(n);
+      for (const c of n.members) if (c.tab !== tab) this.spark(() => n, () => c, 420, () => light(c), 3.2);
     };
     const cross = () => {
       arrive(node);
       const others = [...this.nodes.values()].filter((n) => n !== node && n.state === "up");
       if (!others.length) return;
-      const center = { x: this.cx, y: this.cy };
-      this.spark(() => node, () => center, 380, () => {
-        for (const other of others) this.spark(() => center, () => other, 380, () => arrive(other), 5);
+      this.spark(() => node, () => this.hub, 380, () => {
+        for (const other of others) this.spark(() => this.hub, () => other, 380, () => arrive(other), 5);
       }, 5);
     };
     if (client && client.node === node) this.spark(() => client, () => node, 420, cross, 5.5); else cross();
@@ -258,10 +259,10 @@ export class Sea {
   }
 }
 
-function light(g) {
-  g.classList.remove("lit");
-  g.getBoundingClientRect(); // restarts the animation
-  g.classList.add("lit");
+// light lets a node or a client light up for a moment.
+function light(it) {
+  if (it.ring) it.ring.animate([{ opacity: 0 }, { opacity: .85, offset: .3 }, { opacity: 0 }], 500);
+  else it.body.animate([{ opacity: 1 }, { opacity: .35, offset: .3 }, { opacity: 1 }], 500);
 }
 
 function sessions(n) { return `${n} session${n === 1 ? "" : "s"}`; }
