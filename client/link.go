@@ -93,6 +93,7 @@ func (l *link) serve(ctx context.Context, ended chan struct{}) {
 	opened := false // once, since serve began
 	failures, pauses := 0, 0
 	for {
+		gone := false // nobody wanted to be connected
 		sess, err := open(ctx, l.cfg)
 		switch {
 		case err == nil:
@@ -101,10 +102,12 @@ func (l *link) serve(ctx context.Context, ended chan struct{}) {
 			for _, s := range l.list() {
 				s.lost(sess, cause)
 			}
-			if l.cfg.DisableReconnect {
+			gone = cause.Reason == ReasonClientDisconnect
+			if l.cfg.DisableReconnect && !gone {
 				l.fail(cause)
 			}
-		case ctx.Err() != nil: // nobody wants it any more
+		case ctx.Err() != nil:
+			gone = true
 		default:
 			failures++
 			switch {
@@ -118,16 +121,16 @@ func (l *link) serve(ctx context.Context, ended chan struct{}) {
 				}
 			}
 		}
-		again, fresh := l.next(ctx)
-		if again == nil {
+		if ctx = l.next(ctx); ctx == nil {
 			return
 		}
-		if ctx = again; !fresh {
-			pause(ctx, l.cfg.backoff(pauses))
-			pauses++
-			if ctx, _ = l.next(ctx); ctx == nil {
-				return
-			}
+		if gone {
+			continue // somebody came back
+		}
+		pause(ctx, l.cfg.backoff(pauses))
+		pauses++
+		if ctx = l.next(ctx); ctx == nil {
+			return
 		}
 	}
 }
@@ -169,21 +172,19 @@ func (l *link) during(sess *session) *DisconnectError {
 	return cause
 }
 
-// next returns the context to go on with, or nil where nobody wants that: then serve
-// ends. fresh says that everybody had gone, and somebody came back.
-func (l *link) next(ctx context.Context) (_ context.Context, fresh bool) {
+// next returns the context to go on with, or nil where nobody wants that: then serve ends.
+func (l *link) next(ctx context.Context) context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.active) == 0 {
 		l.stop()
 		l.stop = nil
-		return nil, false
+		return nil
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // everybody had gone, and somebody came back
 		ctx, l.stop = context.WithCancel(context.Background())
-		return ctx, true
 	}
-	return ctx, false
+	return ctx
 }
 
 // fail ends all sockets: nothing more is tried.

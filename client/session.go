@@ -198,6 +198,13 @@ func (s *session) send(ps ...wire.Packet) error {
 	return nil
 }
 
+// open reports whether the session takes packets.
+func (s *session) open() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause == nil && !s.closing
+}
+
 // ready reports whether what is sent now would leave at once.
 func (s *session) ready() bool {
 	s.mu.Lock()

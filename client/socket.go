@@ -274,7 +274,7 @@ func (s *Socket) answerCallers(err error) {
 // enter asks to be let into the namespace, over sess, unless that was done.
 func (s *Socket) enter(sess *session) {
 	s.mu.Lock()
-	if !s.wanted || s.sess == sess {
+	if !s.wanted || s.sess == sess || !sess.open() {
 		s.mu.Unlock()
 		return
 	}
@@ -289,7 +289,15 @@ func (s *Socket) enter(sess *session) {
 	if err == nil {
 		err = sess.send(textPacket(&p))
 	}
-	if err != nil && !errors.Is(err, ErrClosed) {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrClosed): // it has just ended: the next one will do
+		s.mu.Lock()
+		if s.sess == sess {
+			s.sess = nil
+		}
+		s.mu.Unlock()
+	default:
 		s.gaveUp(err)
 		s.link.release(s)
 	}
