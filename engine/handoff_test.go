@@ -102,7 +102,14 @@ func TestHandoffEnds(t *testing.T) {
 		// A close frame in the batch whose handler waits is seen too.
 		k = g.openWS()
 		k.write(append(masked(0x81, "4wait"), masked(0x88, "\x03\xe8")...))
-		k.want("4waiting", "close:1000", "EOF")
+		got := k.next()
+		if got == "4waiting" { // it need not leave any more
+			got = k.next()
+		}
+		if got != "close:1000" {
+			t.Errorf("got %q, want a close frame", got)
+		}
+		k.want("EOF")
 		if got := g.rec(1).wait(t); got.Code != 1000 {
 			t.Errorf("got %v, want code 1000", got)
 		}
@@ -185,7 +192,7 @@ func TestManyHandlersWait(t *testing.T) {
 func TestMessagesInOrder(t *testing.T) {
 	inMemory(t, nil, func(r *recorder) {
 		r.flush = func(r *recorder) {
-			time.Sleep(time.Duration(r.flushes%4) * 7 * time.Millisecond)
+			time.Sleep(time.Duration(r.flushed()%4) * 7 * time.Millisecond)
 		}
 	}, func(g *rig) {
 		k := g.openWS()

@@ -78,12 +78,13 @@ func TestResetAtEachStep(t *testing.T) {
 			conn.Close()
 		}
 	}
-	for i := range g.recs { // those that only ever polled
-		g.rec(i).c.Close(nil)
+	time.Sleep(50 * time.Millisecond)
+	for _, r := range g.all() { // those that only ever polled
+		r.c.Close(nil)
 	}
 	eventually(t, "no session is left", func() bool { return g.s.Stats().Sessions == 0 })
-	for i := range g.recs {
-		g.rec(i).wait(t)
+	for _, r := range g.all() {
+		r.wait(t)
 	}
 }
 
@@ -168,7 +169,7 @@ func TestControlFloods(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := g.openWS()
-			c := g.rec(len(g.recs) - 1).c
+			c := g.rec(len(g.all()) - 1).c
 			go func() { // read, or the server's pongs wait for us
 				for k.next() != "EOF" {
 				}

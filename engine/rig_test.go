@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -99,6 +100,12 @@ func (r *recorder) Closed(cause error) {
 	}
 	r.cause = cause
 	close(r.ended)
+}
+
+func (r *recorder) flushed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.flushes
 }
 
 func (r *recorder) messages() string {
@@ -220,6 +227,13 @@ func (g *rig) rec(i int) *recorder {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.recs[i]
+}
+
+// all returns the handlers of all sessions so far.
+func (g *rig) all() []*recorder {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.recs)
 }
 
 func (g *rig) url(query string) string { return "http://" + g.host + "/engine.io/?" + query }

@@ -571,7 +571,7 @@ func TestSendKeepsOrder(t *testing.T) {
 func TestBatch(t *testing.T) {
 	g := newRealRig(t, nil, echoes)
 	k := g.openWS()
-	before := g.rec(0).flushes
+	before := g.rec(0).flushed()
 	var b []byte
 	for range 50 {
 		b = append(b, masked(0x81, "4x")...)
@@ -582,7 +582,7 @@ func TestBatch(t *testing.T) {
 	if want := bytes.Repeat([]byte("\x81\x024x"), 50); err != nil || !bytes.Equal(buf[:n], want) {
 		t.Errorf("first read: got %d bytes, %v, want all %d", n, err, len(want))
 	}
-	if got := g.rec(0).flushes - before; got != 1 {
+	if got := g.rec(0).flushed() - before; got != 1 {
 		t.Errorf("got %d flushes, want 1", got)
 	}
 }

@@ -389,8 +389,8 @@ func (k *socket) finish() {
 	} else {
 		c.cut(e, k)
 	}
-	bye := k.farewell(code)
-	if linger && bye {
+	sent, pending := k.farewell(code)
+	if linger && sent || pending {
 		k.linger()
 	} else {
 		k.conn.Close()
@@ -424,27 +424,27 @@ func (k *socket) verdict() (e *CloseError, code int, linger bool) {
 	return &CloseError{Reason: ReasonTransportClose, Err: k.err}, 0, false
 }
 
-// farewell sends a close frame, unless one was sent, and reports whether it did. Nothing else is written by then, or
-// whoever still writes does it when done.
-func (k *socket) farewell(code int) bool {
+// farewell sends a close frame, unless one was sent, and reports whether the client has one coming. If
+// somebody is writing, it is he who sends it, when done: then it is pending.
+func (k *socket) farewell(code int) (sent, pending bool) {
 	if code == 0 {
-		return false
+		return false, false
 	}
 	bye := wire.AppendClose(nil, code, "")
 	c := k.c
 	c.mu.Lock()
 	if k.sentClose {
 		c.mu.Unlock()
-		return true
+		return true, false
 	}
 	k.sentClose = true
 	if c.ws == k && c.writing {
 		k.bye = bye
 		c.mu.Unlock()
-		return true
+		return true, true
 	}
 	c.mu.Unlock()
-	return k.writeBye(bye) == nil
+	return k.writeBye(bye) == nil, false
 }
 
 // linger reads on for a moment, so that what was written last arrives: a connection that is
