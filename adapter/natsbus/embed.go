@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,7 +90,7 @@ const (
 	minSecret       = 16
 	defaultPayload  = 64 << 20
 	maxPayload      = 1 << 30
-	readyTimeout    = 10 * time.Second
+	readyTimeout    = 5 * time.Second
 	meetTimeout     = 2 * time.Second // for the nodes that are there
 	clientUser      = "atoll"
 	routeUser       = "atoll-route"
@@ -159,6 +160,8 @@ func (e *Embedded) prepare() error {
 		return fmt.Errorf("EmbedOptions.Listen: %w", err)
 	}
 	switch {
+	case !validName(o.Cluster):
+		return fmt.Errorf("EmbedOptions.Cluster is %q: the name of a cluster is 1 to 64 letters, digits, - and _", o.Cluster)
 	case o.Secret != "" && len(o.Secret) < minSecret:
 		return fmt.Errorf("EmbedOptions.Secret has %d characters: it must have at least %d", len(o.Secret), minSecret)
 	case o.Secret == "" && len(o.Routes) > 0:
@@ -172,6 +175,12 @@ func (e *Embedded) prepare() error {
 	case o.MaxPayload == 0:
 		o.MaxPayload = defaultPayload
 	}
+	// The server would say that it cannot listen only in its log.
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(max(port, 0))))
+	if err != nil {
+		return fmt.Errorf("EmbedOptions.Listen: %w", err)
+	}
+	l.Close()
 	if !o.NoDiscovery {
 		if err := e.openDir(); err != nil {
 			return err
@@ -293,6 +302,13 @@ func splitAddress(a string) (host string, port int, err error) {
 		host = "0.0.0.0"
 	}
 	return host, port, nil
+}
+
+// validName reports whether name can be a cluster's: it begins subjects and names a directory.
+func validName(name string) bool {
+	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool {
+		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
 }
 
 func loopback(host string) bool {

@@ -149,9 +149,9 @@ func meant(where, nsp string) bool {
 func readPacket(b []byte, op *cluster.Op) ([]byte, error) {
 	op.Namespace = "/"
 	kind := -1
-	b, err := eachField(b, func(key string, b []byte) ([]byte, error) {
+	b, err := eachField(b, func(key, b []byte) ([]byte, error) {
 		var err error
-		switch key {
+		switch string(key) {
 		case "type":
 			kind, b, err = msgp.ReadIntBytes(b)
 		case "nsp":
@@ -182,9 +182,9 @@ func checkEvent(data []byte) error {
 
 // readOptions reads {rooms, except, flags} into op.
 func readOptions(b []byte, op *cluster.Op) ([]byte, error) {
-	return eachField(b, func(key string, b []byte) ([]byte, error) {
+	return eachField(b, func(key, b []byte) ([]byte, error) {
 		var err error
-		switch key {
+		switch string(key) {
 		case "rooms":
 			op.Rooms, b, err = readRooms(b)
 		case "except":
@@ -202,22 +202,22 @@ func readOptions(b []byte, op *cluster.Op) ([]byte, error) {
 }
 
 func readFlags(b []byte, op *cluster.Op) ([]byte, error) {
-	return eachField(b, func(key string, b []byte) ([]byte, error) {
+	return eachField(b, func(key, b []byte) ([]byte, error) {
 		kind := msgp.NextType(b)
 		switch {
-		case key == "volatile" && kind == msgp.BoolType:
+		case string(key) == "volatile" && kind == msgp.BoolType:
 			v, rest, err := msgp.ReadBoolBytes(b)
 			if v {
 				op.Flags |= cluster.Volatile
 			}
 			return rest, err
-		case key == "compress" && kind == msgp.BoolType:
+		case string(key) == "compress" && kind == msgp.BoolType:
 			v, rest, err := msgp.ReadBoolBytes(b)
 			if !v {
 				op.Flags |= cluster.NoCompress
 			}
 			return rest, err
-		case key == "timeout" && (kind == msgp.IntType || kind == msgp.UintType):
+		case string(key) == "timeout" && (kind == msgp.IntType || kind == msgp.UintType):
 			v, rest, err := msgp.ReadInt64Bytes(b)
 			op.Timeout = milliseconds(v)
 			return rest, err
@@ -238,7 +238,7 @@ func milliseconds(ms int64) time.Duration {
 
 // eachField calls f for each field of a map, with what stands behind its key.
 // f returns what stands behind its value.
-func eachField(b []byte, f func(key string, b []byte) ([]byte, error)) ([]byte, error) {
+func eachField(b []byte, f func(key, b []byte) ([]byte, error)) ([]byte, error) {
 	n, b, err := msgp.ReadMapHeaderBytes(b)
 	if err != nil {
 		return nil, err
@@ -248,7 +248,7 @@ func eachField(b []byte, f func(key string, b []byte) ([]byte, error)) ([]byte, 
 		if key, b, err = msgp.ReadStringZC(b); err != nil {
 			return nil, err
 		}
-		if b, err = f(string(key), b); err != nil {
+		if b, err = f(key, b); err != nil {
 			return nil, err
 		}
 	}

@@ -275,9 +275,9 @@ func decodePackedRequest(node, nsp string, data []byte) (m *cluster.Message, aga
 	m = &cluster.Message{Kind: cluster.Ask, Namespace: nsp, Op: op}
 	kind := -1
 	packet := false
-	rest, err := eachField(data, func(key string, b []byte) ([]byte, error) {
+	rest, err := eachField(data, func(key, b []byte) ([]byte, error) {
 		var err error
-		switch key {
+		switch string(key) {
 		case "uid":
 			m.From, b, err = msgp.ReadStringBytes(b)
 		case "requestId":

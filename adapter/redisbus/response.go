@@ -255,9 +255,9 @@ func decodePackedResponse(node, nsp string, data []byte) (m *cluster.Message, ag
 	m = &cluster.Message{Kind: cluster.Reply, To: node, Namespace: nsp, Answer: a}
 	kind := -1
 	var more []byte // MessagePack
-	rest, err := eachField(data, func(key string, b []byte) ([]byte, error) {
+	rest, err := eachField(data, func(key, b []byte) ([]byte, error) {
 		var err error
-		switch key {
+		switch string(key) {
 		case "type":
 			kind, b, err = msgp.ReadIntBytes(b)
 		case "requestId":

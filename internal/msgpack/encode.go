@@ -380,8 +380,15 @@ func (e *encoder) str() ([]byte, error) {
 	e.i++
 	start := e.i
 	valid := true
-	for e.i < len(e.src) {
-		switch c := e.src[e.i]; {
+	for {
+		i := e.i
+		for i < len(e.src) && plain[e.src[i]] {
+			i++
+		}
+		if e.i = i; i >= len(e.src) {
+			return nil, e.bad("a string without end")
+		}
+		switch c := e.src[i]; {
 		case c == '"':
 			s := e.src[start:e.i]
 			e.i++
@@ -394,18 +401,26 @@ func (e *encoder) str() ([]byte, error) {
 			return e.escaped(start)
 		case c < ' ':
 			return nil, e.bad("a control character in a string")
-		case c >= utf8.RuneSelf:
+		default:
 			valid = false
+			e.i++
 		}
-		e.i++
 	}
-	return nil, e.bad("a string without end")
 }
+
+// plain are the bytes that stand for themselves in a JSON string: ASCII without
+// control characters, quotes and backslashes.
+var plain = func() (t [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
 
 // escaped goes on with a string in which it found the first backslash.
 func (e *encoder) escaped(start int) ([]byte, error) {
 	s := appendValid(e.scratch[:0], e.src[start:e.i])
-	plain := e.i
+	from := e.i
 	for e.i < len(e.src) {
 		c := e.src[e.i]
 		if c < ' ' {
@@ -415,7 +430,7 @@ func (e *encoder) escaped(start int) ([]byte, error) {
 			e.i++
 			continue
 		}
-		s = appendValid(s, e.src[plain:e.i])
+		s = appendValid(s, e.src[from:e.i])
 		e.i++
 		if c == '"' {
 			e.scratch = s
@@ -451,7 +466,7 @@ func (e *encoder) escaped(start int) ([]byte, error) {
 		default:
 			return nil, e.bad("an unknown escape")
 		}
-		plain = e.i
+		from = e.i
 	}
 	return nil, e.bad("a string without end")
 }
