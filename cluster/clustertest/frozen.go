@@ -67,51 +67,65 @@ func serve(name, address string, dial Dial) error {
 	return nil
 }
 
-// A child is a node in a process of its own.
-type child struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
+// A Process is a node in a process of its own. It answers questions in the namespace "/".
+type Process struct {
+	t   *testing.T
+	cmd *exec.Cmd
 }
 
-// start starts this test's binary again, as a node.
-func start(t *testing.T, name, address string) *child {
+// Start starts this test's binary again as a node with the given name, which dials address. It
+// returns when the node has joined; t kills it at its end. It needs Main.
+func Start(t *testing.T, name, address string) *Process {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{cmd: exec.Command(exe)}
-	c.cmd.Env = append(os.Environ(), envName+"="+name, envAddress+"="+address)
-	c.cmd.Stderr = writer{t}
-	dieWithParent(c.cmd)
-	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
+	p := &Process{t, exec.Command(exe)}
+	p.cmd.Env = append(os.Environ(), envName+"="+name, envAddress+"="+address)
+	p.cmd.Stderr = writer{t}
+	dieWithParent(p.cmd)
+	if _, err = p.cmd.StdinPipe(); err != nil { // it ends with us
 		t.Fatal(err)
 	}
-	out, err := c.cmd.StdoutPipe()
+	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.cmd.Start(); err != nil {
+	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		c.cmd.Process.Kill()
-		c.cmd.Wait()
-	})
+	t.Cleanup(p.Kill)
 	word, _ := bufio.NewReader(out).ReadString('\n')
 	if strings.TrimSpace(word) != "ready" {
 		t.Fatalf("node %s said %q, want ready: does TestMain call clustertest.Main?", name, word)
 	}
-	return c
+	return p
+}
+
+// Kill ends the process without giving it a chance to say goodbye, and waits for its end.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// Freeze stops the process (SIGSTOP), Thaw lets it go on. Where a system has no such
+// signals Freeze skips the test.
+func (p *Process) Freeze() {
+	p.t.Helper()
+	stop(p.t, p.cmd.Process)
+}
+
+// Thaw lets a frozen process go on.
+func (p *Process) Thaw() {
+	p.t.Helper()
+	resume(p.t, p.cmd.Process)
 }
 
 // TestFrozen tests that a node whose process is stopped (SIGSTOP) is missed by name, and then
 // waited for no more, while the others answer; and that it comes back. It needs Main.
 // Nodes b and c are processes of their own, a is in this one.
 func TestFrozen(t *testing.T, address string, dial Dial) {
-	if stop == nil {
-		t.Skip("this system has no SIGSTOP")
-	}
 	s := &suite{open: func(t *testing.T) cluster.Bus {
 		bus, err := dial(address)
 		if err != nil {
@@ -120,8 +134,8 @@ func TestFrozen(t *testing.T, address string, dial Dial) {
 		t.Cleanup(func() { bus.Close() })
 		return bus
 	}}
-	start(t, "b", address)
-	frozen := start(t, "c", address)
+	Start(t, "b", address)
+	frozen := Start(t, "c", address)
 	a := s.join(t, "a")
 	peers := func(names ...string) func() bool {
 		return func() bool {
@@ -139,10 +153,10 @@ func TestFrozen(t *testing.T, address string, dial Dial) {
 		t.Fatalf("before the freeze, got %d answers and error %v, want 2 and none", len(o.answers), o.err)
 	}
 
-	stop(t, frozen.cmd.Process)
+	frozen.Freeze()
 	frozenQuestions(t, a)
 
-	resume(t, frozen.cmd.Process)
+	frozen.Thaw()
 	s.eventually(t, "the node that was frozen", peers("b", "c"))
 	s.eventually(t, "answers of all", func() bool {
 		o := a.askFor(t, 5*time.Second, fetch)
@@ -150,7 +164,7 @@ func TestFrozen(t *testing.T, address string, dial Dial) {
 	})
 
 	killed := time.Now()
-	frozen.cmd.Process.Kill()
+	frozen.Kill()
 	o := a.askFor(t, 20*time.Second, fetch)
 	if took := time.Since(killed); took > 3*deadAfter {
 		t.Errorf("when a node was killed, got the end of a question after %v, want it within %v", took, deadAfter)

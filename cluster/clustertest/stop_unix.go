@@ -6,11 +6,20 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 )
 
-var stop = func(t *testing.T, p *os.Process) { send(t, p, syscall.SIGSTOP) }
+// stop stops a process. The signal takes a moment to reach all its threads.
+func stop(t *testing.T, p *os.Process) {
+	t.Helper()
+	send(t, p, syscall.SIGSTOP)
+	time.Sleep(50 * time.Millisecond)
+}
 
-func resume(t *testing.T, p *os.Process) { send(t, p, syscall.SIGCONT) }
+func resume(t *testing.T, p *os.Process) {
+	t.Helper()
+	send(t, p, syscall.SIGCONT)
+}
 
 func send(t *testing.T, p *os.Process, s syscall.Signal) {
 	t.Helper()
