@@ -197,7 +197,7 @@ func (c *conn) connect(p *protocol.Packet) {
 
 // refuse answers a CONNECT with CONNECT_ERROR.
 func (c *conn) refuse(nsp string, err error) {
-	m := newMessage(&protocol.Packet{Type: protocol.ConnectError, Namespace: nsp, ID: -1, Data: connectErrorData(err)})
+	m := newMessage(&protocol.Packet{Type: protocol.ConnectError, Namespace: nsp, ID: protocol.NoID, Data: connectErrorData(err)})
 	_ = m.send(c.eng, false) // a session that is closed needs no answer
 }
 

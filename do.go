@@ -9,6 +9,7 @@ import (
 
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/event"
+	"github.com/atollhq/atoll/protocol"
 )
 
 // do performs an operation on the sockets of this node: a local call's, another node's or
@@ -71,7 +72,7 @@ func (ns *Namespace) broadcast(op *cluster.Op) {
 	if len(to.sockets) == 0 {
 		return
 	}
-	ns.spread(op, to, -1)
+	ns.spread(op, to, protocol.NoID)
 }
 
 func (ns *Namespace) spread(op *cluster.Op, to *receivers, id int64) {

@@ -168,9 +168,12 @@ func (s *Socket) emit(volatile bool, name string, args []any) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	m, err := eventMessage(s.ns.name, -1, name, args)
+	m, err := eventMessage(s.ns.name, protocol.NoID, name, args)
 	if err != nil {
 		return err
+	}
+	if hook := s.ns.h.outgoing; hook != nil {
+		hook(s, name)
 	}
 	return s.deliver(m, volatile)
 }
@@ -207,6 +210,9 @@ func (s *Socket) Ask(ctx context.Context, name string, args ...any) (event.Args,
 	got := make(chan answer, 1)
 	if !s.expect(id, func(a event.Args, err error) { got <- answer{a, err} }) {
 		return event.Args{}, ErrClosed
+	}
+	if hook := s.ns.h.outgoing; hook != nil {
+		hook(s, name)
 	}
 	if err := s.deliver(m, false); err != nil {
 		s.forget(id)
@@ -297,7 +303,7 @@ func (s *Socket) accept() {
 		s.mu.Unlock()
 		if first {
 			data := append(append([]byte(`{"sid":"`), s.id...), `"}`...)
-			m := newMessage(&protocol.Packet{Type: protocol.Connect, Namespace: s.ns.name, ID: -1, Data: data})
+			m := newMessage(&protocol.Packet{Type: protocol.Connect, Namespace: s.ns.name, ID: protocol.NoID, Data: data})
 			_ = m.send(s.conn.eng, false) // if the session is gone, Closed follows
 		}
 		for i := range waiting {
@@ -336,7 +342,7 @@ func (s *Socket) end(cause *DisconnectError, tell bool) {
 	s.ns.rooms.remove(s)
 	s.conn.drop(s)
 	if tell && told {
-		m := newMessage(&protocol.Packet{Type: protocol.Disconnect, Namespace: s.ns.name, ID: -1})
+		m := newMessage(&protocol.Packet{Type: protocol.Disconnect, Namespace: s.ns.name, ID: protocol.NoID})
 		_ = m.send(s.conn.eng, false)
 	}
 	s.cancel(cause)
