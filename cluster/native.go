@@ -69,7 +69,12 @@ func (d native) Encode(m *Message) (string, []byte, error) {
 	if err := check(m); err != nil {
 		return "", nil, err
 	}
-	b := make([]byte, 0, 64+len(m.From)+len(m.To)+len(m.Request)+sizeOfOp(m.Op)+sizeOfAnswer(m.Answer))
+	topic, b := d.appendTo(make([]byte, 0, sizeOf(m)), m)
+	return topic, b, nil
+}
+
+// appendTo writes m, which check has found to be in order.
+func (d native) appendTo(b []byte, m *Message) (string, []byte) {
 	b = append(b, magic, version, byte(m.Kind))
 	b = binary.BigEndian.AppendUint64(b, m.Life)
 	b = binary.AppendUvarint(b, m.Number)
@@ -92,7 +97,7 @@ func (d native) Encode(m *Message) (string, []byte, error) {
 		b = binary.AppendVarint(b, m.Member.Started.UnixNano())
 		b = binary.AppendUvarint(b, uint64(m.Member.Version))
 	}
-	return topic, b, nil
+	return topic, b
 }
 
 func (d native) Decode(node, topic string, data []byte) (*Message, error) {
@@ -233,6 +238,11 @@ func (r *reader) answer() *Answer {
 		return SocketInfo{ID: r.string(), Rooms: r.strings(), Handshake: r.bytes(), Data: r.bytes()}
 	})
 	return a
+}
+
+// sizeOf is about how many bytes m takes.
+func sizeOf(m *Message) int {
+	return 64 + len(m.From) + len(m.To) + len(m.Request) + sizeOfOp(m.Op) + sizeOfAnswer(m.Answer)
 }
 
 func sizeOfOp(o *Op) int {

@@ -185,6 +185,7 @@ func (n *Node) Tell(ctx context.Context, op *Op) error {
 	topic, data, err := n.encode(&Message{Kind: Tell, Namespace: op.Namespace, Op: op})
 	if err == nil {
 		err = n.publish(ctx, topic, data)
+		n.recycle(data)
 	}
 	if err != nil {
 		return fmt.Errorf("cluster: tell: %w", err)
@@ -195,18 +196,40 @@ func (n *Node) Tell(ctx context.Context, op *Op) error {
 // encode writes m as a message of this node.
 func (n *Node) encode(m *Message) (topic string, data []byte, err error) {
 	m.From, m.Life = n.self.ID, n.life
-	if n.native {
-		if err := check(m); err != nil {
-			return "", nil, err // before a number is spent on it
-		}
-		switch m.Kind {
-		case Tell, Ask:
-			m.Number = n.number.Add(1)
-		case Heartbeat:
-			m.Number = n.number.Load() + 1
-		}
+	d, ok := n.dialect.(native)
+	if !ok {
+		return n.dialect.Encode(m)
 	}
-	return n.dialect.Encode(m)
+	if err := check(m); err != nil {
+		return "", nil, err // before a number is spent on it
+	}
+	switch m.Kind {
+	case Tell, Ask:
+		m.Number = n.number.Add(1)
+	case Heartbeat:
+		m.Number = n.number.Load() + 1
+	}
+	var b []byte
+	if size := sizeOf(m); size > smallBuffer {
+		b = make([]byte, 0, size)
+	} else {
+		b = *buffers.Get().(*[]byte)
+	}
+	topic, data = d.appendTo(b, m)
+	return topic, data, nil
+}
+
+// buffers holds what messages of the native format are written in.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, smallBuffer); return &b }}
+
+const smallBuffer = 4 << 10
+
+// recycle takes back what encode returned, once it is published: it is ours again.
+func (n *Node) recycle(data []byte) {
+	if n.native && cap(data) == smallBuffer {
+		data = data[:0]
+		buffers.Put(&data)
+	}
 }
 
 func (n *Node) publish(ctx context.Context, topic string, data []byte) error {

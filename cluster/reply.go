@@ -84,13 +84,15 @@ func (o *outbox) work(n *Node) {
 		o.letters = o.letters[1:]
 		o.mu.Unlock()
 
+		size := int64(len(l.data))
 		ctx, cancel := context.WithTimeout(n.ctx, sendDeadline)
 		if err := n.publish(ctx, l.topic, l.data); err != nil && n.ctx.Err() == nil {
 			n.warn("away", "cluster: the bus is away: an answer was not sent", "err", err)
 		}
 		cancel()
+		n.recycle(l.data)
 		o.mu.Lock()
-		o.bytes -= int64(len(l.data))
+		o.bytes -= size
 		o.mu.Unlock()
 	}
 }

@@ -1,0 +1,69 @@
+package natsbus
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/atollhq/atoll/cluster"
+)
+
+type counting struct{ done *sync.WaitGroup }
+
+func (c counting) Do(*cluster.Op, func(cluster.Answer)) { c.done.Done() }
+
+// BenchmarkTell tells operations of 256 bytes to one other node, with both servers in this process.
+func BenchmarkTell(b *testing.B) {
+	dir := b.TempDir()
+	var done sync.WaitGroup
+	var nodes []*cluster.Node
+	for range 2 {
+		e, err := Embed(b.Context(), &EmbedOptions{Dir: dir, Logger: silent})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer e.Close()
+		n, err := cluster.Join(b.Context(), e.Bus(), &cluster.Options{Logger: silent, MaxQueue: 1 << 40})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer n.Close()
+		nodes = append(nodes, n)
+	}
+	nodes[1].Attach(counting{&done})
+	op := &cluster.Op{Kind: cluster.Emit, Namespace: "/", Data: make([]byte, 256)}
+	b.ReportAllocs()
+	for b.Loop() {
+		done.Add(1)
+		if err := nodes[0].Tell(b.Context(), op); err != nil {
+			b.Fatal(err)
+		}
+	}
+	done.Wait()
+}
+
+// BenchmarkAsk asks the other node how many sockets it has.
+func BenchmarkAsk(b *testing.B) {
+	dir := b.TempDir()
+	var nodes []*cluster.Node
+	for range 2 {
+		e, err := Embed(b.Context(), &EmbedOptions{Dir: dir, Logger: silent})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer e.Close()
+		n, err := cluster.Join(b.Context(), e.Bus(), &cluster.Options{Logger: silent})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer n.Close()
+		nodes = append(nodes, n)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, err := range nodes[0].Ask(b.Context(), &cluster.Op{Kind: cluster.Count, Namespace: "/"}) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
