@@ -72,6 +72,7 @@ type Conn struct {
 	wakeup    chan struct{} // the signal; kept for the next GET
 	farewell  wire.Type     // what a GET gets when the session is closed
 	post      *post         // the POST that is being served
+	apart     bool          // handlers of POSTs take long: they get a goroutine
 
 	timer *time.Timer // the next ping, the end of waiting for a pong, or of closing
 	due   time.Time   // when it should fire
@@ -218,18 +219,43 @@ func (c *Conn) Handoff() {
 	c.do(t)
 }
 
-// A run is a goroutine that reads from a client, as long as it may run handlers.
+// slow relieves a Flush that has run for so many ticks of the watch. An HTTP connection costs
+// more than a goroutine: a POST is answered early only after a while, but what was sent so far leaves.
+func (c *Conn) slow(ticks uint32) {
+	c.mu.Lock()
+	r := c.run
+	if r == nil || r.post == nil || ticks >= postTicks {
+		c.mu.Unlock()
+		c.Handoff()
+		return
+	}
+	t := nothing
+	if !r.loose {
+		r.loose = true
+		c.corked--
+		t = c.wake(false)
+	}
+	c.mu.Unlock()
+	c.do(t)
+}
+
+// postTicks is after how many ticks a POST is answered while its handlers run.
+const postTicks = 40
+
+// A run is a goroutine that runs the handlers for one source of messages.
 type run struct {
-	ws   *socket // one of the two is set
-	post *post
-	slot int // in the watch
+	ws    *socket // the reader of a WebSocket, or
+	post  *post   // the goroutine of a POST, or neither: one that does nothing else
+	slot  int     // in the watch
+	loose bool    // its batch has ended, though its handlers run
 }
 
 // relieve lets another goroutine do what r cannot do while it runs a handler.
 func (r *run) relieve(c *Conn) {
-	if r.ws != nil {
+	switch {
+	case r.ws != nil:
 		c.srv.group.Go(func() { r.ws.serve(&run{ws: r.ws}) })
-	} else {
+	case r.post != nil:
 		c.srv.group.Go(r.post.answerEarly)
 	}
 }
@@ -291,7 +317,9 @@ func (c *Conn) flush(r *run) (relieved bool) {
 func (c *Conn) stand(r *run) {
 	c.run = nil
 	c.srv.watch.leave(c, r.slot)
-	c.corked--
+	if !r.loose {
+		c.corked--
+	}
 }
 
 // message hands one message up. c.turn is held.

@@ -69,8 +69,8 @@ func TestHandoff(t *testing.T) {
 				if status != 200 || body != "ok" {
 					t.Errorf("got %d %q, want 200 ok while the handler waits", status, body)
 				}
-				if got := time.Since(start); got > 15*time.Millisecond {
-					t.Errorf("answered after %v, want a few milliseconds", got)
+				if got := time.Since(start); handoff && got != 0 || got > 250*time.Millisecond {
+					t.Errorf("answered after %v", got)
 				}
 				if _, body := g.get(id); body != "4waiting" {
 					t.Errorf("got %q, want what was sent before", body)
@@ -84,9 +84,47 @@ func TestHandoff(t *testing.T) {
 				if _, body := g.get(id); body != "4done" {
 					t.Errorf("got %q, want done", body)
 				}
+				// The next slow handler does not cost the connection.
+				start = time.Now()
+				if _, _, h := g.do("POST", poll(id), "4x"); h.Get("Connection") == "close" || time.Since(start) != 0 {
+					t.Errorf("got %q after %v, want an answer at once on a connection that stays", h.Get("Connection"), time.Since(start))
+				}
+				if _, body := g.get(id); body != "4x" {
+					t.Errorf("got %q, want x", body)
+				}
 			})
 		})
 	}
+}
+
+// TestSlowPostSends checks that what a handler of a POST has sent leaves before the POST is answered.
+func TestSlowPostSends(t *testing.T) {
+	inMemory(t, nil, func(r *recorder) {
+		r.flush = func(r *recorder) {
+			r.c.Send(text("first"))
+			time.Sleep(100 * time.Millisecond)
+			r.c.Send(text("second"))
+		}
+	}, func(g *rig) {
+		id, start := g.openPoll(), time.Now()
+		posted := make(chan time.Duration)
+		go func() {
+			g.post(id, "4x")
+			posted <- time.Since(start)
+		}()
+		if _, body := g.get(id); body != "4first" || time.Since(start) > 15*time.Millisecond {
+			t.Errorf("got %q after %v, want the first message in a few milliseconds", body, time.Since(start))
+		}
+		if _, body := g.get(id); body != "4second" {
+			t.Errorf("got %q, want the second message", body)
+		}
+		if got := <-posted; got != 100*time.Millisecond {
+			t.Errorf("the POST took %v, want 100ms", got)
+		}
+		if got := g.s.Stats().Handoffs; got != 0 {
+			t.Errorf("got %d handoffs, want none", got)
+		}
+	})
 }
 
 // TestHandoffEnds closes sessions whose handlers wait.

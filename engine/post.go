@@ -19,7 +19,8 @@ var (
 
 // A post is one POST of a session. Its handlers run on the goroutine of the request, before
 // it is answered: the answer, and what the handlers sent, need no other goroutine. If they take
-// long, another goroutine answers, and says that the connection cannot be used again.
+// long, another goroutine answers, and says that the connection cannot be used again. From then on the
+// handlers of the session's POSTs get a goroutine of their own.
 type post struct {
 	c       *Conn
 	w       http.ResponseWriter
@@ -81,27 +82,23 @@ func (p *post) end(err error, relieved bool) {
 	} else {
 		p.done()
 	}
-	var e *CloseError
-	if errors.As(err, &e) {
-		if errors.Is(err, errClosePacket) {
+	if e, ok := errors.AsType[*CloseError](err); ok {
+		if e.Err == errClosePacket {
 			p.c.mu.Lock()
 			p.c.farewell = wire.Noop // the client ended the session: it needs no close packet
 			p.c.mu.Unlock()
-			e = &CloseError{Reason: ReasonTransportClose}
-			err = nil
+			e, err = &CloseError{Reason: ReasonTransportClose}, nil
 		}
 		p.c.cut(e, nil)
 	}
 	if relieved {
 		return
 	}
-	var limit *LimitError
-	switch {
-	case err == nil:
+	if err == nil {
 		p.answer()
-	case errors.As(err, &limit):
+	} else if _, ok := errors.AsType[*LimitError](err); ok {
 		p.w.WriteHeader(http.StatusRequestEntityTooLarge)
-	default:
+	} else {
 		p.c.srv.refuse(p.w, ErrBadRequest, "")
 	}
 }
@@ -126,6 +123,9 @@ func (p *post) answer() {
 // answerEarly answers while the handlers still run. The goroutine of the request waits for it.
 func (p *post) answerEarly() {
 	defer p.early.Done()
+	p.c.mu.Lock()
+	p.c.apart = true
+	p.c.mu.Unlock()
 	p.done()
 	if p.r.ProtoMajor == 1 {
 		p.w.Header()["Connection"] = closeHeader // the next request would have to wait for the handlers
@@ -203,9 +203,16 @@ func (p *post) packets(body []byte, b *buffer) (relieved bool, err error) {
 	c.turn.Unlock()
 	putBuffer(b)
 	c.srv.packetsIn.Add(uint64(n))
-	if messages > 0 {
-		return c.flush(&p.run), err
+	if messages == 0 {
+		c.uncork()
+		return false, err
 	}
-	c.uncork()
-	return false, err
+	c.mu.Lock()
+	apart := c.apart && err == nil
+	c.mu.Unlock()
+	if apart {
+		c.srv.group.Go(func() { c.flush(&run{}) })
+		return false, nil
+	}
+	return c.flush(&p.run), err
 }

@@ -80,8 +80,8 @@ func (w *watch) relieve(now uint32) (any bool) {
 			continue
 		}
 		any = true
-		if now-c.since.Load() >= 2 {
-			c.Handoff()
+		if ticks := now - c.since.Load(); ticks >= 2 {
+			c.slow(ticks)
 		}
 	}
 	return any
