@@ -49,6 +49,7 @@ var (
 func startDemo(t *testing.T, args ...string) *running {
 	t.Helper()
 	r := &running{cmd: program(append([]string{"demo"}, args...)...), done: make(chan error, 1)}
+	r.cmd.Env = append(r.cmd.Env, "TMPDIR="+t.TempDir()) // one that is killed leaves its folder there
 	r.cmd.Stderr = r
 	r.cmd.WaitDelay = 5 * time.Second
 	out, err := r.cmd.StdoutPipe()

@@ -133,9 +133,9 @@ export class Sea {
     set(this.lagoon, { cx: this.cx, cy: this.cy, rx: this.rx * .56, ry: this.ry * .58 });
     this.gateText.textContent = this.balancer;
     this.bus.textContent = s < .75 ? this.busName?.split(",")[0] : this.busName;
-    set(this.bus, { x: this.cx, y: this.cy - 16 * s });
-    set(this.busSub, { x: this.cx, y: this.cy - 16 * s + 17 });
-    this.hub = { x: this.cx, y: this.cy + 30 * s }; // where messages cross
+    set(this.bus, { x: this.cx, y: this.cy + 18 * s });
+    set(this.busSub, { x: this.cx, y: this.cy + 18 * s + 17 });
+    this.hub = { x: this.cx, y: this.cy - 34 * s }; // where messages cross
     this.busSub.style.display = s < .75 ? "none" : "";
     const gateWidth = this.balancer.length * 6.9 + 26;
     set(this.gate, { x: this.cx - gateWidth / 2, y: this.cy + this.ry - 13, width: gateWidth });
