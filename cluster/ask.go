@@ -145,10 +145,6 @@ func (n *Node) asking(some bool) []*question {
 
 // answered takes in an answer.
 func (n *Node) answered(m *Message, bytes int) {
-	if m.Answer == nil {
-		n.count.malformed.Add(1)
-		return
-	}
 	n.mu.Lock()
 	q := n.questions[m.Request]
 	n.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,6 +51,23 @@ func (old) Expect(ctx context.Context, bus cluster.Bus, node, namespace string) 
 	return max(0, n-1), err
 }
 
+// older is old without a topic for each node, and now and then it panics.
+type older struct{ old }
+
+func (older) Topics(node, namespace string) []string { return old{}.Topics(node, namespace)[:1] }
+
+func (older) Encode(m *cluster.Message) (string, []byte, error) {
+	topic, data, err := old{}.Encode(m)
+	return strings.Replace(topic, "response", "request", 1), data, err
+}
+
+func (older) Decode(node, topic string, data []byte) (*cluster.Message, error) {
+	if string(data) == "panic" {
+		panic("a bug")
+	}
+	return old{}.Decode(node, topic, data)
+}
+
 // A counter counts the subscriptions of all buses.
 type counter struct {
 	mu   sync.Mutex
@@ -65,10 +83,11 @@ func (c *counter) add(topic string, n int) {
 // A countedBus is a Bus that speaks the old dialect and counts.
 type countedBus struct {
 	*membus.Bus
-	c *counter
+	c       *counter
+	dialect cluster.Dialect
 }
 
-func (countedBus) Dialect() cluster.Dialect { return old{} }
+func (b countedBus) Dialect() cluster.Dialect { return b.dialect }
 
 func (b countedBus) Count(_ context.Context, topic string) (int, error) {
 	b.c.mu.Lock()
@@ -102,10 +121,11 @@ type oldCluster struct {
 	a, b, c *site
 	hub     membus.Hub
 	counter counter
+	dialect cluster.Dialect
 }
 
-func newOldCluster(t *testing.T) *oldCluster {
-	o := &oldCluster{counter: counter{subs: map[string]int{}}}
+func newOldCluster(t *testing.T, d cluster.Dialect) *oldCluster {
+	o := &oldCluster{counter: counter{subs: map[string]int{}}, dialect: d}
 	o.a, o.b, o.c = o.join(t, "a"), o.join(t, "b"), o.join(t, "c")
 	return o
 }
@@ -114,7 +134,7 @@ func (o *oldCluster) join(t *testing.T, name string) *site {
 	t.Helper()
 	s := &site{bus: membus.New(&o.hub, &membus.Options{Name: name})}
 	var err error
-	s.Node, err = cluster.Join(t.Context(), countedBus{s.bus, &o.counter}, &cluster.Options{ID: "id-" + name, Name: name, Logger: slog.New(slog.DiscardHandler)})
+	s.Node, err = cluster.Join(t.Context(), countedBus{s.bus, &o.counter, o.dialect}, &cluster.Options{ID: "id-" + name, Name: name, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +158,7 @@ type stranger struct {
 
 func (o *oldCluster) enter(t *testing.T) *stranger {
 	t.Helper()
-	x := &stranger{bus: countedBus{membus.New(&o.hub, nil), &o.counter}}
+	x := &stranger{bus: countedBus{membus.New(&o.hub, nil), &o.counter, o.dialect}}
 	asks := make(chan []byte, 100)
 	if _, err := x.bus.Subscribe(t.Context(), "request/", func(_ string, b []byte) { asks <- b }); err != nil {
 		t.Fatal(err)
@@ -180,13 +200,13 @@ func TestExpecter(t *testing.T) {
 		}
 	}
 	simulate(t, "all answer", func(t *testing.T, _ *membus.Hub) {
-		o := newOldCluster(t)
+		o := newOldCluster(t, old{})
 		x, y := o.enter(t), o.enter(t)
 		x.answer, y.answer = one, one
 		answers(t, o.a, cluster.Count, 4)
 	})
 	simulate(t, "acks of nodes without a name", func(t *testing.T, _ *membus.Hub) {
-		o := newOldCluster(t)
+		o := newOldCluster(t, old{})
 		x := o.enter(t)
 		x.answer = func(*cluster.Message) []cluster.Answer {
 			return []cluster.Answer{{First: true, Clients: 2}, {Data: []byte("[1]")}, {Data: []byte("[2]")}}
@@ -202,7 +222,7 @@ func TestExpecter(t *testing.T) {
 		absentOf(t, err, nil, 0, 1)
 	})
 	simulate(t, "one without a name does not answer", func(t *testing.T, _ *membus.Hub) {
-		o := newOldCluster(t)
+		o := newOldCluster(t, old{})
 		o.enter(t).answer = one
 		o.enter(t)
 		n, err, _ := o.a.ask(t, time.Second, cluster.Count)
@@ -212,7 +232,7 @@ func TestExpecter(t *testing.T) {
 		absentOf(t, err, nil, 1, 0)
 	})
 	simulate(t, "a frozen node is named, then not waited for", func(t *testing.T, _ *membus.Hub) {
-		o := newOldCluster(t)
+		o := newOldCluster(t, old{})
 		o.enter(t).answer = one
 		o.c.bus.Freeze()
 		_, err, took := o.a.ask(t, time.Second, cluster.Count)
@@ -227,7 +247,7 @@ func TestExpecter(t *testing.T) {
 		answers(t, o.a, cluster.Count, 3)
 	})
 	simulate(t, "a killed node is not waited for, known to be dead or not", func(t *testing.T, _ *membus.Hub) {
-		o := newOldCluster(t)
+		o := newOldCluster(t, old{})
 		o.enter(t).answer = one
 		o.c.bus.SetDown(true)
 		for _, topic := range (old{}).Topics("id-c", "/") {
@@ -238,7 +258,7 @@ func TestExpecter(t *testing.T) {
 		answers(t, o.a, cluster.Count, 2)
 	})
 	simulate(t, "a member that does not have the namespace", func(t *testing.T, _ *membus.Hub) {
-		o := newOldCluster(t)
+		o := newOldCluster(t, old{})
 		o.enter(t).answer = one
 		if err := o.c.CloseNamespace("/"); err != nil {
 			t.Fatal(err)
@@ -250,10 +270,37 @@ func TestExpecter(t *testing.T) {
 		answers(t, o.a, cluster.Count, 3)
 	})
 	simulate(t, "a node that was counted before it announced itself", func(t *testing.T, _ *membus.Hub) {
-		o := newOldCluster(t)
+		o := newOldCluster(t, old{})
 		o.enter(t).answer = func(m *cluster.Message) []cluster.Answer {
 			return []cluster.Answer{{Node: "early", First: true}}
 		}
 		answers(t, o.a, cluster.Count, 3)
+	})
+	simulate(t, "where members and strangers cannot be told apart", func(t *testing.T, _ *membus.Hub) {
+		o := newOldCluster(t, older{})
+		answers(t, o.a, cluster.Count, 2)
+		if err := o.c.CloseNamespace("/"); err != nil {
+			t.Fatal(err)
+		}
+		answers(t, o.a, cluster.Count, 1)
+		if err := o.c.Open(t.Context(), "/"); err != nil {
+			t.Fatal(err)
+		}
+		o.c.bus.Freeze()
+		n, err, _ := o.a.ask(t, time.Second, cluster.Count)
+		if n != 1 {
+			t.Errorf("got %d answers, want 1", n)
+		}
+		absentOf(t, err, []string{"c (id-c)"}, 0, 0)
+	})
+	simulate(t, "a dialect that panics", func(t *testing.T, _ *membus.Hub) {
+		o := newOldCluster(t, older{})
+		if err := o.b.bus.Publish(t.Context(), "atoll", []byte("panic")); err != nil {
+			t.Fatal(err)
+		}
+		answers(t, o.a, cluster.Count, 2)
+		if got := o.a.Stats().Malformed; got != 1 {
+			t.Errorf("got %d malformed messages, want 1", got)
+		}
 	})
 }

@@ -45,10 +45,6 @@ func (n *Node) Peers() []Member {
 
 // heard takes in an announcement.
 func (n *Node) heard(m *Message) {
-	if m.From == "" || m.Member == nil {
-		n.count.malformed.Add(1)
-		return
-	}
 	if m.Number > 0 {
 		n.seen.upTo(m.From, m.Life, m.Number-1, n.gap)
 	}

@@ -155,7 +155,7 @@ func (n *Node) Self() Member { return n.self }
 
 // Attach hands all operations that arrive from now on to r. It returns an error when
 // the node has a receiver already or is closed. Before Attach, operations are dropped
-// and counted, and questions are answered with an empty answer.
+// and counted, and questions about sockets are answered: there are none.
 func (n *Node) Attach(r Receiver) error {
 	if n.isClosed() {
 		return ErrClosed
@@ -244,10 +244,9 @@ func (n *Node) publish(ctx context.Context, topic string, data []byte) error {
 
 // receive takes a message from the bus. It decodes and queues, and does not wait.
 func (n *Node) receive(topic string, data []byte) {
-	m, err := n.dialect.Decode(n.self.ID, topic, data)
+	m, err := n.decode(topic, data)
 	if err != nil {
-		n.count.malformed.Add(1)
-		n.warn("malformed", "cluster: a message could not be read and was dropped", "topic", topic, "bytes", len(data), "err", err)
+		n.malformed(topic, data, err)
 		return
 	}
 	if m == nil {
@@ -262,24 +261,48 @@ func (n *Node) receive(topic string, data []byte) {
 	n.count.received.Add(1)
 	switch m.Kind {
 	case Heartbeat:
+		if m.From == "" || m.Member == nil {
+			n.malformed(topic, data, errors.New("nobody announces itself"))
+			return
+		}
 		n.heard(m)
 	case Goodbye:
 		n.left(m.From)
 	case Reply:
+		if m.Answer == nil {
+			n.malformed(topic, data, errors.New("no answer in a reply"))
+			return
+		}
 		n.touch(m.From)
 		n.answered(m, len(data))
 	case Tell, Ask:
+		if m.Op == nil || m.Op.Kind.Asks() != (m.Kind == Ask) || m.Kind == Ask && m.Request == "" {
+			n.malformed(topic, data, errors.New("no operation that fits the kind of message"))
+			return
+		}
 		n.touch(m.From)
 		n.accept(m, len(data))
 	}
 }
 
+// decode has the dialect read a message. A dialect should not panic; if one does, whoever can
+// publish could stop all nodes with one message, so it ends here.
+func (n *Node) decode(topic string, data []byte) (m *Message, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("the dialect panicked, please report this: %v", p)
+		}
+	}()
+	return n.dialect.Decode(n.self.ID, topic, data)
+}
+
+func (n *Node) malformed(topic string, data []byte, err error) {
+	n.count.malformed.Add(1)
+	n.warn("malformed", "cluster: a message could not be read and was dropped", "topic", topic, "bytes", len(data), "err", err)
+}
+
 // accept queues an operation for the loop.
 func (n *Node) accept(m *Message, bytes int) {
-	if m.Op == nil || m.Kind == Ask && (m.Request == "" || !m.Op.Kind.Asks()) || m.Kind == Tell && m.Op.Kind.Asks() {
-		n.count.malformed.Add(1)
-		return
-	}
 	if m.Number > 0 && !n.seen.first(m.From, m.Life, m.Number, n.gap) {
 		n.count.duplicates.Add(1)
 		return
@@ -319,8 +342,8 @@ func (n *Node) perform(w *work) {
 	switch {
 	case r == nil:
 		n.count.unattached.Add(1)
-		if w.ask != "" {
-			n.replier(w)(Answer{First: true}) // nobody shall wait for us
+		if w.ask != "" && w.op.Kind != ServerAsk { // there is nothing here, and nobody shall wait for us
+			n.replier(w)(Answer{First: true})
 		}
 	case w.ask != "":
 		(*r).Do(w.op, n.replier(w))
