@@ -166,6 +166,9 @@ func (l *link) during(sess *session) *DisconnectError {
 		s.enter(sess)
 	}
 	cause := sess.run()
+	if l.cfg.own != nil {
+		l.cfg.own.CloseIdleConnections() // they may be as dead as the one that was in use
+	}
 	l.mu.Lock()
 	l.sess = nil
 	l.mu.Unlock()
