@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,7 +165,8 @@ func (b *Bus) publish(ctx context.Context, topic string, msg []byte) error {
 	limited, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	err := b.client.Do(limited, cmd).Error()
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+	// The client may notice the deadline before the context does.
+	if err != nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
 		b.probe()
 		return fmt.Errorf("%w for %v", ErrAway, b.timeout)
 	}
@@ -216,7 +218,8 @@ func (b *Bus) Count(ctx context.Context, topic string) (int, error) {
 	defer cancel()
 	total := 0
 	for _, node := range b.client.Nodes() {
-		reply, err := node.Do(ctx, node.B().PubsubNumsub().Channel(topic).Build()).ToArray()
+		// Arbitrary, because the client would repeat its own NUMSUB until ctx ends.
+		reply, err := node.Do(ctx, node.B().Arbitrary("PUBSUB", "NUMSUB").Args(topic).Build()).ToArray()
 		if err == nil && len(reply) != 2 {
 			err = fmt.Errorf("PUBSUB NUMSUB answered with %d values", len(reply))
 		}

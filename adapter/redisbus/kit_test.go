@@ -1,12 +1,38 @@
 package redisbus_test
 
 import (
+	"errors"
 	"testing"
 
+	"github.com/redis/rueidis"
+
+	"github.com/atollhq/atoll/adapter/redisbus"
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/cluster/clustertest"
 	"github.com/atollhq/atoll/internal/redistest"
 )
+
+func TestMain(m *testing.M) { clustertest.Main(m, dialBus) }
+
+// An ownBus has a client of its own, which it closes.
+type ownBus struct {
+	*redisbus.Bus
+	client rueidis.Client
+}
+
+func (b ownBus) Close() error {
+	err := b.Bus.Close()
+	b.client.Close()
+	return err
+}
+
+func dialBus(addr string) (cluster.Bus, error) {
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		return nil, errors.Join(errors.New("no Redis at "+addr), err)
+	}
+	return ownBus{redisbus.New(c, nil), c}, nil
+}
 
 func TestBus(t *testing.T) {
 	s := redistest.Start(t)
@@ -16,4 +42,9 @@ func TestBus(t *testing.T) {
 func TestCluster(t *testing.T) {
 	s := redistest.Start(t)
 	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, s, nil) })
+}
+
+// TestFrozen stops the process of a node: it is missed by name.
+func TestFrozen(t *testing.T) {
+	clustertest.TestFrozen(t, redistest.Start(t).Addr(), dialBus)
 }
