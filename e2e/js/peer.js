@@ -8,6 +8,7 @@ const roles = {
   ...require("./server"),
   ...require("./clients"),
   ...require("./emitter"),
+  ...require("./notepack"),
 };
 
 function write(o) {
