@@ -29,6 +29,9 @@ type socket struct {
 	early   []byte // what came with the request
 	small   []byte // what a read without raw reads into
 	probing bool   // the session does not use the socket yet
+	deep    bool   // handlers ran on the reader since it began
+	settled bool   // handlers have run, and the reader was changed once for that
+	rest    bool   // it is time to change the reader
 	err     error  // why reading ended
 
 	// Guarded by c.mu.
@@ -205,8 +208,25 @@ func (k *socket) serve(r *run) {
 		if k.batch(data, b, r) {
 			return
 		}
+		if k.rest && k.err == nil {
+			k.rest, k.deep = false, false
+			k.c.srv.group.Go(func() { k.serve(r) })
+			return
+		}
 	}
 	k.finish()
+}
+
+// settle decides whether to change the reader for a new one, which has a small stack again: the
+// runtime never shrinks a stack from 4 KB to 2. The time for that is after the first messages of a session,
+// with which most of them stay idle for long, and after a pong.
+func (k *socket) settle(pong bool) {
+	if k.raw == nil || !k.deep {
+		return // without raw, waiting for input takes a deep stack anyway
+	}
+	if pong || !k.settled {
+		k.settled, k.rest = true, true
+	}
 }
 
 // read waits for the client to send something and returns it, with the buffer that it lies in, if
@@ -239,7 +259,7 @@ func (k *socket) read() (data []byte, b *buffer, err error) {
 // writes what they sent. It sets k.err if the connection should end, and reports whether r was relieved.
 func (k *socket) batch(data []byte, b *buffer, r *run) (relieved bool) {
 	c := k.c
-	packets, corked := 0, false
+	packets, corked, pong := 0, false, false
 	for k.err == nil {
 		f, rest, ok, err := k.frames.Next(data)
 		data = rest
@@ -275,6 +295,7 @@ func (k *socket) batch(data []byte, b *buffer, r *run) (relieved bool) {
 			}
 			c.message(p.Data, p.Binary)
 		case wire.Pong:
+			pong = true
 			c.pong()
 		case wire.Ping:
 			k.err = &CloseError{Reason: ReasonTransportError, Err: errDirection}
@@ -285,10 +306,16 @@ func (k *socket) batch(data []byte, b *buffer, r *run) (relieved bool) {
 	putBuffer(b)
 	c.srv.packetsIn.Add(uint64(packets))
 	if !corked {
+		k.settle(pong)
 		return false
 	}
 	c.turn.Unlock()
-	return c.flush(r)
+	if c.flush(r) {
+		return true // and the new reader is not deep
+	}
+	k.deep = true
+	k.settle(pong)
+	return false
 }
 
 // control handles a control frame.
