@@ -337,13 +337,13 @@ func (s *Socket) packet(sess *session, p *protocol.Packet) error {
 	case protocol.Connect:
 		return s.welcome(sess, p.Data)
 	case protocol.ConnectError:
-		s.refused(sess, p.Data)
+		return s.refused(sess, p.Data)
 	case protocol.Disconnect:
 		s.mu.Lock()
 		mine := s.sess == sess
 		if mine {
 			s.unlink(&DisconnectError{Reason: ReasonServerDisconnect})
-			s.wanted = false
+			s.wanted, s.asked = false, nil
 			s.answerCallers(&DisconnectError{Reason: ReasonServerDisconnect})
 		}
 		s.mu.Unlock()
@@ -385,6 +385,8 @@ func elements(data []byte) []byte {
 	return data[1 : len(data)-1]
 }
 
+var errLateRefusal = errors.New("client: the server refuses the namespace after it has let the socket in")
+
 var errOldServer = errors.New("client: the server gives the socket no id: it speaks an older protocol than Socket.IO 3")
 
 // welcome handles the server's consent.
@@ -423,7 +425,7 @@ func (s *Socket) welcome(sess *session, data []byte) error {
 }
 
 // refused handles the server's refusal.
-func (s *Socket) refused(sess *session, data []byte) {
+func (s *Socket) refused(sess *session, data []byte) error {
 	e := &ConnectError{Namespace: s.nsp}
 	var said struct {
 		Message string
@@ -438,12 +440,16 @@ func (s *Socket) refused(sess *session, data []byte) {
 	}
 	s.mu.Lock()
 	s.asked = nil
-	mine := s.sess == sess
+	mine, late := s.sess == sess, s.connected
 	s.mu.Unlock()
-	if mine {
+	switch {
+	case late:
+		return errLateRefusal
+	case mine:
 		s.gaveUp(e)
 		s.link.release(s)
 	}
+	return nil
 }
 
 // gaveUp ends the wish to be connected: nothing more is tried.
@@ -465,6 +471,9 @@ func (s *Socket) failed(err error) {
 // lost handles the end of sess.
 func (s *Socket) lost(sess *session, cause *DisconnectError) {
 	s.mu.Lock()
+	if s.asked == sess {
+		s.asked = nil
+	}
 	if s.sess != sess {
 		s.mu.Unlock()
 		return
