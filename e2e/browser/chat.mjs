@@ -120,13 +120,12 @@ try {
   await sleep(1000);
   const dead = places[0];
   const victims = tabs.filter((_, i) => places[i] === dead), others = tabs.filter((_, i) => places[i] !== dead);
-  await others[0].bringToFront();
-  const began = Date.now();
   await press(others[0], `kill-${dead}`);
   await until(`the tabs of ${dead} are elsewhere`, async () => (await Promise.all(victims.map(look))).every((v) => v.state === "connected" && v.node && v.node !== dead));
-  const took = Date.now() - began;
-  check("the tabs of a killed node are back on others within 5 s", took < 5000,
-    { ms: took, bySelf: (await Promise.all(victims.map(look))).map((v) => Number(v.took)) });
+  // By the clocks of the pages: from the button to the welcome of another node.
+  const pressed = Number((await look(others[0])).pressed);
+  const took = (await Promise.all(victims.map(look))).map((v) => Number(v.came) - pressed);
+  check("the tabs of a killed node are back on others within 5 s", took.every((ms) => ms > 0 && ms < 5000), { ms: took });
   await until("the picture shows the node down", () => others[0].evaluate((n) => document.querySelector(`[data-testid=node-${n}]`).dataset.state === "down", dead));
   if (pictures) await picture(tabs[0], "killed", 1280, 720, false);
   await sleep(1500);

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atollhq/atoll/sticky"
@@ -86,6 +87,7 @@ type demo struct {
 	balancer *sticky.Balancer
 	changed  chan struct{} // has room for one
 	served   chan error    // has room for one
+	begun    atomic.Bool   // all nodes have served once
 	work     sync.WaitGroup
 	closers  []func()
 }
@@ -129,7 +131,7 @@ func start(ctx context.Context, opts *Options) (_ *demo, err error) {
 
 	d.sup = NewSupervisor(SupervisorOptions{
 		Names:  names[:d.o.Nodes],
-		Config: func(node string) any { return NodeConfig{Name: node, Meeting: where} },
+		Config: func(node string) any { return NodeConfig{Name: node, Meeting: where, First: !d.begun.Load()} },
 		Command: func(node string) *exec.Cmd {
 			cmd := exec.Command(d.o.Command[0], d.o.Command[1:]...)
 			cmd.Stderr = &prefixer{to: d.o.Err, prefix: node + ": "}
@@ -213,6 +215,7 @@ func (d *demo) awaitNodes(ctx context.Context) error {
 			}
 		}
 		if up == d.o.Nodes && d.balanced() {
+			d.begun.Store(true)
 			return nil
 		}
 		select {

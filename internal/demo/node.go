@@ -21,6 +21,7 @@ import (
 type NodeConfig struct {
 	Name    string  `json:"name"`
 	Meeting meeting `json:"meeting"` // this demo's, so that two demos do not mix
+	First   bool    `json:"first"`   // the demo begins: nobody can know what was said before
 }
 
 // RunNode is the life of one node: it reads its NodeConfig from in, joins the cluster,
@@ -61,8 +62,10 @@ func serveNode(ctx context.Context, c NodeConfig, out io.Writer) error {
 	reports.Use(func(context.Context, *atoll.Socket) error {
 		return &atoll.ConnectError{Message: "the view of the cluster is at /observe/socket.io/"}
 	})
-	if err := chat.learn(ctx); err != nil {
-		log.Warn("not every node said what it remembers", "err", err)
+	if c.First {
+		log.Debug("the first of its name; there is nothing to learn")
+	} else if err := chat.learn(ctx); err != nil {
+		log.Info("not every node said what it remembers", "err", err)
 	}
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")

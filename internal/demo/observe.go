@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -71,10 +70,8 @@ func (o *observer) heard(_ context.Context, r Report) error {
 	r.Clients = r.Clients[:min(len(r.Clients), maxNode)]
 	slices.SortFunc(r.Clients, func(a, b Client) int { return strings.Compare(a.Tab, b.Tab) })
 	old := o.reports[r.Name]
-	if old == nil || old.PID != r.PID {
-		if old != nil {
-			o.past += old.Delivered
-		}
+	if old != nil && old.PID != r.PID { // a new process
+		o.past += old.Delivered
 	}
 	o.reports[r.Name] = &r
 	for _, c := range r.Clients {
@@ -161,5 +158,3 @@ func (o *observer) run(ctx context.Context) {
 		}
 	}
 }
-
-func (o *observer) handler() http.Handler { return o.srv }

@@ -66,13 +66,13 @@ export class Chat {
     const from = this.node;
     this.node = node;
     this.welcomed = true;
+    document.body.dataset.came = Date.now();
     for (const m of history) this.receive(m, true);
     this.place("connected");
     this.onplace(node);
     if (from && this.leftAt) {
       const took = ((performance.now() - this.leftAt) / 1000).toFixed(1);
       if (from !== node) {
-        document.body.dataset.took = Math.round(performance.now() - this.leftAt);
         document.body.dataset.moves = 1 + Number(document.body.dataset.moves);
         this.note(["You moved from ", from, " to ", node, ` in ${took} s`]);
       } else {

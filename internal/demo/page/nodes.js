@@ -55,6 +55,7 @@ export class Nodes {
   async act(item) {
     const n = item.node;
     item.button.disabled = true;
+    document.body.dataset.pressed = Date.now();
     try {
       const r = await fetch(`/demo/nodes/${encodeURIComponent(n.name)}/${n.state === "down" ? "start" : "kill"}`, { method: "POST" });
       if (!r.ok) this.news.textContent = item.p.textContent = (await r.text()).trim();
