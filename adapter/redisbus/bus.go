@@ -58,6 +58,9 @@ func (o *Options) logger() *slog.Logger {
 	return o.Logger
 }
 
+// maxMessage is the largest message that a Redis takes as it is installed (proto-max-bulk-len).
+const maxMessage = 512 << 20
+
 var (
 	// ErrClosed is what the methods of a Bus return after its Close.
 	ErrClosed = errors.New("redisbus: the bus is closed")
@@ -153,6 +156,9 @@ func (b *Bus) publish(ctx context.Context, topic string, msg []byte) error {
 	}
 	if b.away.Load() {
 		return ErrAway
+	}
+	if len(msg) > maxMessage {
+		return fmt.Errorf("%d bytes: %w", len(msg), cluster.ErrTooLarge)
 	}
 	if topic == b.dialect.goodbyes() {
 		b.stopAnswering(ctx)

@@ -37,6 +37,10 @@
 // subscriptions heal by themselves as soon as Redis is back ([Bus.Stats] counts how
 // often). What was published in between is lost, as it is for Node.js nodes.
 //
+// Redis lets go of a subscriber that reads too slowly: by default one for which 32 MB wait,
+// or 8 MB for a minute (client-output-buffer-limit pubsub). It subscribes again at once, but
+// messages are lost. Who sends messages of many megabytes raises that limit.
+//
 // A Redis Cluster works; each message passes all its nodes. All messages of one prefix
 // are published through one node of it, so that they keep their order.
 package redisbus

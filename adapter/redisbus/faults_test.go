@@ -238,6 +238,7 @@ func BenchmarkPublish(b *testing.B) {
 	defer bus.Close()
 	msg := make([]byte, 256)
 	b.ReportAllocs()
+	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if err := bus.Publish(context.Background(), "topic", msg); err != nil {

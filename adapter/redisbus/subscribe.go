@@ -99,6 +99,9 @@ func (s *subscription) Close() error {
 	s.deliver = nil
 	s.mu.Unlock()
 
+	if b.away.Load() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(b.ctx, time.Second)
 	defer cancel()
 	b.await(ctx, func() bool { return b.have[s.topic] == 0 || b.topics[s.topic] != nil })
@@ -149,6 +152,8 @@ func (b *Bus) keep() {
 		if worked {
 			connections++
 			pause = firstPause
+		}
+		if worked && b.wanted() {
 			b.log.Warn("redisbus: the connection of the subscriptions broke; messages of other nodes may be lost", "err", err)
 		}
 		b.sleep(pause)
@@ -167,7 +172,7 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 		if err := b.reconcile(client); err != nil {
 			return worked, err
 		}
-		if !worked && again {
+		if !worked && again && b.wanted() {
 			b.count.reconnects.Add(1)
 			b.log.Info("redisbus: subscribed again")
 		}
@@ -180,6 +185,13 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 			return worked, nil
 		}
 	}
+}
+
+// wanted reports whether anybody subscribes to anything.
+func (b *Bus) wanted() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.topics) > 0
 }
 
 // set changes b.have and tells those who wait for it.

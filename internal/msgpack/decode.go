@@ -5,7 +5,6 @@ import (
 	"math"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tinylib/msgp/msgp"
 )
@@ -318,52 +317,4 @@ func appendYear(dst []byte, year int) []byte {
 		dst = append(dst, '0'+byte(year/d%10))
 	}
 	return dst
-}
-
-// AppendQuoted appends s as a JSON string, as JSON.stringify writes it: only what must
-// be is escaped, and U+2028 and U+2029. Bytes that are no UTF-8 become U+FFFD.
-func AppendQuoted[S ~string | ~[]byte](dst []byte, s S) []byte {
-	const digits = "0123456789abcdef"
-	dst = append(dst, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if plain[c] {
-			i++
-			continue
-		}
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
-			if r == utf8.RuneError && n == 1 {
-				dst = append(append(dst, s[start:i]...), "\uFFFD"...)
-				start = i + 1
-			} else if r == '\u2028' || r == '\u2029' { // as encoding/json does: some take them for line ends
-				dst = append(append(dst, s[start:i]...), `\u202`...)
-				dst = append(dst, digits[r&15])
-				start = i + n
-			}
-			i += n
-			continue
-		}
-		dst = append(dst, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\b':
-			dst = append(dst, '\\', 'b')
-		case '\f':
-			dst = append(dst, '\\', 'f')
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
-		}
-		i++
-		start = i
-	}
-	return append(append(dst, s[start:]...), '"')
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ import (
 type Server struct {
 	port int
 	dir  string
+	args []string
 
 	mu   sync.Mutex
 	proc *process
@@ -47,10 +49,12 @@ func Start(t testing.TB) *Server {
 }
 
 // New starts a server whose files lie in dir. It ends with Kill.
-func New(dir string) (*Server, error) {
+func New(dir string) (*Server, error) { return start(dir) }
+
+func start(dir string, args ...string) (*Server, error) {
 	var err error
 	for range 5 { // somebody else may take the port first
-		s := &Server{dir: dir}
+		s := &Server{dir: dir, args: args}
 		if s.port, err = freePort(); err != nil {
 			return nil, err
 		}
@@ -59,6 +63,50 @@ func New(dir string) (*Server, error) {
 		}
 	}
 	return nil, err
+}
+
+// StartCluster starts three servers that are one Redis Cluster, and returns their addresses. They end
+// with t. It skips t where redis-server or redis-cli is not installed.
+func StartCluster(t testing.TB) []string {
+	t.Helper()
+	for _, name := range []string{"redis-server", "redis-cli"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(name + " is not installed (Debian: apt-get install redis-server redis-tools)")
+		}
+	}
+	var servers []*Server
+	var addrs []string
+	for range 3 {
+		bus, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := start(t.TempDir(), "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Kill)
+		servers = append(servers, s)
+		addrs = append(addrs, s.Addr())
+	}
+	cmd := exec.Command("redis-cli", append(append([]string{"--cluster", "create"}, addrs...), "--cluster-replicas", "0", "--cluster-yes")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("redis-cli: %v: %s", err, out)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		ready := 0
+		for _, s := range servers {
+			if strings.Contains(s.ask("CLUSTER INFO"), "cluster_state:ok") {
+				ready++
+			}
+		}
+		if ready == len(servers) {
+			return addrs
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("redistest: after 10 s, %d of %d servers of the cluster are ready", ready, len(servers))
+		}
+	}
 }
 
 func freePort() (int, error) {
@@ -89,8 +137,10 @@ func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := &process{ended: make(chan struct{})}
-	p.cmd = exec.Command("redis-server", "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
-		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no")
+	p.cmd = exec.Command("redis-server", append([]string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
+		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, s.args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	p.cmd.SysProcAttr = dieWithUs()
 	if err := p.cmd.Start(); err != nil {
@@ -116,17 +166,20 @@ func (s *Server) Restart() error {
 	return fmt.Errorf("redistest: redis-server does not answer: %s", p.out.Bytes())
 }
 
-func (s *Server) answers() bool {
+func (s *Server) answers() bool { return s.ask("PING") == "+PONG\r\n" }
+
+// ask sends one command and returns the beginning of the answer, nothing where there is none.
+func (s *Server) ask(command string) string {
 	c, err := net.DialTimeout("tcp", s.Addr(), time.Second)
 	if err != nil {
-		return false
+		return ""
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(time.Second))
-	fmt.Fprint(c, "PING\r\n")
-	var b [7]byte
+	fmt.Fprintf(c, "%s\r\n", command)
+	var b [512]byte
 	n, _ := c.Read(b[:])
-	return string(b[:n]) == "+PONG\r\n"
+	return string(b[:n])
 }
 
 // Stop freezes the server (SIGSTOP); Continue thaws it.
