@@ -340,11 +340,11 @@ func (e *encoder) number(dst []byte) ([]byte, error) {
 	if err != nil { // out of range: JavaScript reads Infinity and JSON knows no such number
 		return append(dst, 0xc0), nil
 	}
-	return AppendFloat(dst, v), nil
+	return appendFloat(dst, v), nil
 }
 
-// AppendFloat appends v, as an integer where it is one of 64 bits at most.
-func AppendFloat(dst []byte, v float64) []byte {
+// appendFloat appends v, as an integer where it is one of 64 bits at most.
+func appendFloat(dst []byte, v float64) []byte {
 	if v == math.Trunc(v) {
 		if v >= 0 && v < 1<<64 {
 			return msgp.AppendUint64(dst, uint64(v))

@@ -207,7 +207,7 @@ func TestFloat(t *testing.T) {
 		v    float64
 		want string
 	}{{1, "01"}, {-1, "ff"}, {0.5, "cb3fe0000000000000"}, {1 << 53, "cf0020000000000000"}, {-1 << 63, "d38000000000000000"}, {1 << 64, "cb43f0000000000000"}} {
-		if got := hex.EncodeToString(AppendFloat(nil, c.v)); got != c.want {
+		if got := hex.EncodeToString(appendFloat(nil, c.v)); got != c.want {
 			t.Errorf("%v: got %s, want %s", c.v, got, c.want)
 		}
 	}
