@@ -44,7 +44,7 @@ func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "atoll",
 		Short: "A Socket.IO server for many nodes",
-		Long: `atoll is a Socket.IO server for many nodes. Clients of every language and age connect to
+		Long: `atoll is a Socket.IO server for many nodes. Clients of Socket.IO 3 and 4 connect to
 it, nodes find each other, and losing one costs its clients a reconnection.`,
 		Example: `  atoll demo                                  see it: a chat on three nodes
   atoll serve --port 3001                     a node; start another and they are a cluster
