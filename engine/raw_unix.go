@@ -73,7 +73,7 @@ func (k *socket) tryRead(fd uintptr) (done bool) {
 		into = b[:]
 	}
 	for {
-		n, err := syscall.Read(int(fd), into)
+		n, err := sysRead(int(fd), into)
 		switch err {
 		case syscall.EINTR:
 			continue
@@ -99,7 +99,7 @@ func (k *socket) try(b []byte) (int, error) {
 
 func (k *socket) tryWrite(fd uintptr) (done bool) {
 	for {
-		n, err := syscall.Write(int(fd), k.io.out)
+		n, err := sysWrite(int(fd), k.io.out)
 		switch err {
 		case syscall.EINTR:
 			continue
