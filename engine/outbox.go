@@ -114,8 +114,8 @@ func (c *Conn) tooSlow(got int) error {
 type task uint8
 
 const (
-	nothing  task = iota
-	writeNow      // c.write; the caller owns c.writing
+	nothing   task = iota
+	writeHere      // c.write; the caller owns c.writing
 	writeLater
 	writeApart // c.writeApart, in a goroutine; it owns c.writing
 )
@@ -137,7 +137,7 @@ func (c *Conn) wake(mine bool) task {
 		return writeApart
 	case mine || c.srv.flushers.lonely():
 		c.writing = true
-		return writeNow
+		return writeHere
 	}
 	c.dirty = true
 	return writeLater
@@ -146,7 +146,7 @@ func (c *Conn) wake(mine bool) task {
 // do does what wake decided.
 func (c *Conn) do(t task) {
 	switch t {
-	case writeNow:
+	case writeHere:
 		c.write()
 	case writeLater:
 		c.srv.flushers.add(c.srv, c)

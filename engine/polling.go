@@ -27,6 +27,7 @@ var (
 	errPostGone    = errors.New("the connection of a POST was closed")
 	errContentType = errors.New("a POST of type application/octet-stream")
 	errNotUTF8     = errors.New("text is not UTF-8")
+	errPanic       = errors.New("a handler panicked")
 	errDirection   = errors.New("a ping from the client")
 )
 

@@ -60,6 +60,12 @@ func (s *Server) servePost(c *Conn, w http.ResponseWriter, r *http.Request) {
 	}
 	c.post = p
 	c.mu.Unlock()
+	sound := false
+	defer func() {
+		if !sound { // net/http goes on after a panic; this session does not
+			c.cut(&CloseError{Reason: ReasonTransportError, Err: errPanic}, nil)
+		}
+	}()
 
 	b := getBuffer()
 	body, err := p.body(b)
@@ -73,6 +79,7 @@ func (s *Server) servePost(c *Conn, w http.ResponseWriter, r *http.Request) {
 		putBuffer(b)
 	}
 	p.end(err, relieved)
+	sound = true
 }
 
 // end answers the POST, and ends the session if there was an error.
@@ -177,11 +184,30 @@ func (p *post) packets(body []byte, b *buffer) (relieved bool, err error) {
 		return false, &CloseError{Reason: ReasonParseError, Err: errNotUTF8}
 	}
 	c.cork()
-	c.turn.Lock()
-	if c.Transport() != Polling { // taken over by a WebSocket while the body came in
-		err = errPostLate
+	n, messages, err := c.deliver(body)
+	putBuffer(b)
+	c.srv.packetsIn.Add(uint64(n))
+	if messages == 0 {
+		c.uncork()
+		return false, err
 	}
-	n, messages := 0, 0
+	c.mu.Lock()
+	apart := c.apart || p.r.ProtoMajor > 1 // over HTTP/2 an answer ends only when its goroutine does
+	c.mu.Unlock()
+	if apart && err == nil {
+		c.srv.group.Go(func() { c.flush(&run{}) })
+		return false, nil
+	}
+	return c.flush(&p.run), err
+}
+
+// deliver hands the packets of a body up, and counts them and the messages among them.
+func (c *Conn) deliver(body []byte) (n, messages int, err error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.Transport() != Polling { // taken over by a WebSocket while the body came in
+		return 0, 0, errPostLate
+	}
 	for more := true; more && err == nil; n++ {
 		var pk wire.Packet
 		var perr error
@@ -200,19 +226,5 @@ func (p *post) packets(body []byte, b *buffer) (relieved bool, err error) {
 			err = &CloseError{Reason: ReasonTransportClose, Err: errClosePacket}
 		}
 	}
-	c.turn.Unlock()
-	putBuffer(b)
-	c.srv.packetsIn.Add(uint64(n))
-	if messages == 0 {
-		c.uncork()
-		return false, err
-	}
-	c.mu.Lock()
-	apart := c.apart && err == nil
-	c.mu.Unlock()
-	if apart {
-		c.srv.group.Go(func() { c.flush(&run{}) })
-		return false, nil
-	}
-	return c.flush(&p.run), err
+	return n, messages, err
 }

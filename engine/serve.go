@@ -135,12 +135,8 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, q query, upgr
 		return
 	}
 	c.push(wire.Packet{Type: wire.Open, Data: s.openData(c.id, upgrade)}) // nobody else knows c yet
-	h, err := s.accept(c)
-	if err == nil && h == nil {
-		panic("engine: the accept function returned neither a Handler nor an error")
-	}
+	h, err := s.ask(c)
 	if err != nil {
-		c.abandon()
 		s.refuse(w, ErrForbidden, err.Error())
 		return
 	}
@@ -153,9 +149,21 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, q query, upgr
 	}
 }
 
-// abandon forgets a session that never opened.
-func (c *Conn) abandon() {
-	c.cut(&CloseError{Reason: ReasonTransportClose}, nil)
+// ask calls the accept function. Where that returns no handler, or panics, c is forgotten.
+func (s *Server) ask(c *Conn) (h Handler, err error) {
+	defer func() {
+		if h == nil {
+			c.cut(&CloseError{Reason: ReasonTransportClose}, nil)
+		}
+	}()
+	h, err = s.accept(c)
+	if err != nil {
+		return nil, err
+	}
+	if h == nil {
+		panic("engine: the accept function returned neither a Handler nor an error")
+	}
+	return h, nil
 }
 
 // begin opens the session: from here on there are pings, and Close tells the handler itself.
