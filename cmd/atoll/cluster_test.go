@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -221,5 +222,34 @@ func startRedis(t *testing.T) string {
 		if time.Now().After(deadline) {
 			t.Fatal("the Redis of the test does not answer")
 		}
+	}
+}
+
+func TestBalanceHealth(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	bare := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/socket.io/"):
+			fmt.Fprint(w, `0{"sid":"x"}`)
+		case r.URL.Path != "/alive":
+			<-r.Context().Done() // as a Node.js server that has only Socket.IO
+		}
+	}))
+	t.Cleanup(bare.Close)
+	for _, c := range []struct {
+		health string
+		want   int
+	}{{"-", 200}, {"/alive", 200}, {"/health", 503}} {
+		t.Run(c.health, func(t *testing.T) {
+			front := startServer(t, "balance", "--port", "0", "--backend", bare.URL, "--health", c.health)
+			res, err := http.Get(front + "/socket.io/?EIO=4&transport=polling")
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != c.want {
+				t.Errorf("got status %d, want %d", res.StatusCode, c.want)
+			}
+		})
 	}
 }

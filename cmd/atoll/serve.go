@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,6 +52,10 @@ servers can be in the same cluster) or a NATS (--nats).`,
 					return usagef("--static %s is not a folder", static)
 				}
 			}
+			path = "/" + strings.Trim(path, "/") + "/"
+			if !plainPath.MatchString(path) {
+				return usagef("--path %s is no path of plain names, for instance /socket.io/", path)
+			}
 			o := &atoll.Options{Logger: slog.Default()}
 			o.Engine.MaxPayload = maxBytes
 			if len(origins) > 0 {
@@ -72,7 +77,11 @@ servers can be in the same cluster) or a NATS (--nats).`,
 			o.Cluster = member
 			srv := atoll.NewServer(o)
 			defer srv.Close()
-			for _, nsp := range nsps {
+			for i, nsp := range nsps {
+				nsps[i] = namespaceName(nsp)
+			}
+			slices.Sort(nsps)
+			for _, nsp := range slices.Compact(nsps) {
 				plain(srv.Of(nsp), rooms, relay)
 			}
 			if len(nsps) == 0 {
@@ -92,16 +101,18 @@ servers can be in the same cluster) or a NATS (--nats).`,
 	f.StringVar(&path, "path", "/socket.io/", "path of the Socket.IO server")
 	f.StringVar(&static, "static", "", "serve the files of this folder, too")
 	f.StringSliceVar(&nsps, "nsp", nil, "namespaces that clients may enter (default: all)")
-	f.BoolVar(&rooms, "rooms", false, "clients enter and leave rooms themselves, with the events join and leave")
+	f.BoolVar(&rooms, "rooms", false, "clients enter and leave rooms themselves, with the events join and leave. They may then enter any room, other sockets' own rooms included, and hear what is sent there")
 	f.BoolVar(&relay, "relay", false, "other events of a client go to all other clients of its namespace")
 	f.StringSliceVar(&origins, "cors-origin", nil, "origins of other sites whose pages may connect, for instance https://example.com")
 	f.IntVar(&maxBytes, "max-payload", 0, "largest message of a client in bytes (default 1000000)")
 	return cmd
 }
 
-// routes are the paths of a node.
+// plainPath is what a ServeMux takes literally, as the path of a subtree.
+var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/$`)
+
+// routes are the paths of a node; path is a plainPath.
 func routes(srv *atoll.Server, path, static string) http.Handler {
-	path = "/" + strings.Trim(path, "/") + "/"
 	mux := http.NewServeMux()
 	mux.Handle(path, srv)
 	mux.HandleFunc("GET "+path+"socket.io.js", jsclient.Serve)
