@@ -151,6 +151,8 @@ export class Sea {
       node.y = this.cy + Math.sin(node.angle) * this.ry * .6;
       node.size = s * (n > 4 ? .8 : 1);
       node.g.setAttribute("transform", `translate(${node.x} ${node.y}) scale(${node.size})`);
+      // A new island stands where it belongs at once; only later moves are shown.
+      requestAnimationFrame(() => requestAnimationFrame(() => node.g.setAttribute("data-settled", "")));
       // Small islands keep legible names; their figures are in the list below.
       const brief = node.size < .78;
       set(node.title, { y: brief ? 5 / node.size : -2 });
