@@ -3,10 +3,12 @@ package sticky
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +35,7 @@ type Balancer struct {
 	mu      sync.Mutex // guards what follows, and changes of view
 	closed  bool       // no new sessions
 	cut     bool       // nothing any more
+	calls   map[*call]struct{}
 	running sync.WaitGroup
 	sweeper context.CancelFunc
 	ended   chan struct{} // closed when the sweeper has ended
@@ -57,7 +60,7 @@ func newBalancer(opts *Options, dial func(context.Context, string, string) (net.
 		return nil, err
 	}
 	l := &Balancer{
-		o: o, dial: dial, start: time.Now(), ended: make(chan struct{}),
+		o: o, dial: dial, start: time.Now(), ended: make(chan struct{}), calls: make(map[*call]struct{}),
 		table: newSessions(o.MaxSessions, o.SessionIdle),
 	}
 	l.proxy = l.newProxy()
@@ -266,14 +269,26 @@ func (l *Balancer) settled(ctx context.Context) (waited bool) {
 }
 
 // begin counts a request as running. It reports false when l is closed.
-func (l *Balancer) begin() bool {
+func (l *Balancer) begin(c *call) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cut {
 		return false
 	}
 	l.running.Add(1)
+	l.calls[c] = struct{}{}
 	return true
+}
+
+// finish ends what begin began.
+func (l *Balancer) finish(c *call) {
+	l.mu.Lock()
+	delete(l.calls, c)
+	l.mu.Unlock()
+	c.mu.Lock() // waits for hurry
+	c.over = true
+	c.mu.Unlock()
+	l.running.Done()
 }
 
 // Shutdown takes no new sessions any more (they get status 503), waits until all that is
@@ -311,17 +326,21 @@ func (l *Balancer) busy() bool {
 	return false
 }
 
-// Close cuts all that is under way and returns when all goroutines of l have ended.
-// It returns nil. It can be called again, and at any time.
+// Close cuts all that is under way and returns when all goroutines of l have ended. A client
+// that does not take its answer then is waited for no longer than a second. It returns nil. It can be called again, and at any time.
 func (l *Balancer) Close() error {
 	l.mu.Lock()
 	l.closed, l.cut = true, true
 	list := l.view.Load().list
+	calls := slices.Collect(maps.Keys(l.calls))
 	l.mu.Unlock()
 	l.sweeper()
 	<-l.ended
 	for _, b := range list {
 		b.remove(errClosed)
+	}
+	for _, c := range calls {
+		c.hurry()
 	}
 	for _, b := range list {
 		<-b.done

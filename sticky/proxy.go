@@ -32,6 +32,34 @@ type call struct {
 	tried  []*backend
 	opened bool // counts in b.opening
 	f      *flight
+
+	mu      sync.Mutex // guards what follows; the deadlines of w are set with it held
+	over    bool       // w must not be used any more
+	hurried bool
+}
+
+// lastWords is how long a client has to take what is left for it when the balancer is closed.
+const lastWords = time.Second
+
+// hurry bounds how long the client can hold c up.
+func (c *call) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hurried = true
+	if !c.over {
+		until, w := time.Now().Add(lastWords), http.NewResponseController(c.w)
+		w.SetReadDeadline(until)
+		w.SetWriteDeadline(until)
+	}
+}
+
+// limit calls set, a method of c.w, with a deadline, unless hurry has set one.
+func (c *call) limit(set func(*http.ResponseController, time.Time) error, d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.hurried {
+		set(http.NewResponseController(c.w), time.Now().Add(d))
+	}
 }
 
 type callKey struct{}
@@ -39,11 +67,12 @@ type callKey struct{}
 // ServeHTTP sends r to the node where it belongs. While that is away, the answer is status 400
 // with code 1 for a request of a session, and 503 for any other.
 func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !l.begin() {
+	c := &call{l: l, ctx: r.Context(), w: w}
+	if !l.begin(c) {
 		l.none(w, r)
 		return
 	}
-	defer l.running.Done()
+	defer l.finish(c)
 
 	k, id, ok := l.classify(r)
 	if !ok {
@@ -54,7 +83,7 @@ func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.o.Fallback.ServeHTTP(w, r)
 		return
 	}
-	c := &call{l: l, kind: k, id: id, ctx: r.Context(), w: w}
+	c.kind, c.id = k, id
 	defer c.unpin()
 	if !c.route(r) {
 		if k == session {
@@ -69,7 +98,7 @@ func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if k != plain && l.o.BodyTimeout > 0 && r.ContentLength != 0 {
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(l.o.BodyTimeout))
+		c.limit((*http.ResponseController).SetReadDeadline, l.o.BodyTimeout)
 	}
 	if r.ContentLength != 0 && r.Body != nil {
 		c.body = &sentBody{ReadCloser: r.Body, one: k == session && r.ContentLength == 1}
@@ -261,7 +290,7 @@ func answered(resp *http.Response) error {
 		return nil
 	}
 	if limit := c.l.o.BodyTimeout; limit > 0 {
-		http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(limit))
+		c.limit((*http.ResponseController).SetWriteDeadline, limit)
 	}
 	if t, ok := tagOf(resp.Header); ok && c.kind == handshake {
 		c.b.learnTag(t)

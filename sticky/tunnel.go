@@ -87,7 +87,8 @@ func (c *call) ask(out *http.Request) (_ *offer, err error) {
 		return nil, causeOr(ctx, c.ctx, err)
 	}
 	// Whatever ends ctx ends the exchange; the tunnel then begins without a deadline.
-	quit := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	socket := conn // conn changes
+	quit := context.AfterFunc(ctx, func() { socket.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
 		if !quit() && err == nil {
 			err = context.Cause(ctx)
