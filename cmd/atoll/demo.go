@@ -62,8 +62,8 @@ func demoNodeCommand() *cobra.Command {
 		Hidden:      true,
 		Args:        noArgs,
 		Annotations: map[string]string{"quiet": "yes"},
-		RunE: func(*cobra.Command, []string) error {
-			return demo.RunNode(os.Stdin, os.Stdout)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return demo.RunNode(cmd.Context(), os.Stdin, os.Stdout)
 		},
 	}
 }

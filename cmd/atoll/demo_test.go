@@ -158,6 +158,13 @@ func TestDemoServesAndCtrlCLeavesNothing(t *testing.T) {
 	r.gone(t)
 }
 
+func TestDemoNodeEndsWhenTold(t *testing.T) {
+	r := startDemo(t, "--port", "0", "--nodes", "2")
+	_ = syscall.Kill(r.pids[0], syscall.SIGTERM)
+	r.pids = r.pids[:1]
+	r.gone(t)
+}
+
 func TestDemoKilledLeavesNothing(t *testing.T) {
 	r := startDemo(t, "--port", "0", "--nodes", "2")
 	if err := r.cmd.Process.Kill(); err != nil {

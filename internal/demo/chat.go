@@ -88,7 +88,11 @@ func (c *chat) enter(ctx context.Context, s *atoll.Socket) error {
 	if g.Back {
 		history = remembers // it may have missed something
 	}
-	return welcome.Emit(ctx, s, greeting{Node: c.node, History: c.memory.last(history)})
+	err := welcome.Emit(ctx, s, greeting{Node: c.node, History: c.memory.last(history)})
+	if err != nil {
+		c.leave(s, nil) // OnDisconnect is for those who were let in
+	}
+	return err
 }
 
 func (c *chat) leave(s *atoll.Socket, _ *atoll.DisconnectError) {

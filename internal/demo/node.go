@@ -25,9 +25,9 @@ type NodeConfig struct {
 }
 
 // RunNode is the life of one node: it reads its NodeConfig from in, joins the cluster,
-// serves on a free port of the loopback interface, says so on out, and ends when in does:
+// serves on a free port of the loopback interface, says so on out, and ends when ctx or in does:
 // the parent holds the other end, so no node outlives it.
-func RunNode(in io.Reader, out io.Writer) error {
+func RunNode(ctx context.Context, in io.Reader, out io.Writer) error {
 	// Ctrl-C goes to all processes of the terminal at once. The parent ends its nodes itself.
 	signal.Ignore(os.Interrupt)
 	input := bufio.NewReader(io.LimitReader(in, 64<<10))
@@ -39,7 +39,7 @@ func RunNode(in io.Reader, out io.Writer) error {
 	if err := json.Unmarshal(line, &c); err != nil {
 		return fmt.Errorf("node: config: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { // ends with the process
 		_, _ = io.Copy(io.Discard, input)
