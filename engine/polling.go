@@ -31,8 +31,14 @@ var (
 	errDirection   = errors.New("a ping from the client")
 )
 
-// nudgePause is how long a poll may wait while the client changes to WebSocket.
-const nudgePause = 100 * time.Millisecond
+const (
+	// nudgePause is how long a poll may wait while the client changes to WebSocket.
+	nudgePause = 100 * time.Millisecond
+
+	// slack is how long is waited for what a client has sent before, over another
+	// connection, and what was overtaken.
+	slack = 5 * time.Millisecond
+)
 
 // openPolling answers the handshake of a polling session.
 func (s *Server) openPolling(c *Conn, w http.ResponseWriter, r *http.Request) {
@@ -75,44 +81,48 @@ func (s *Server) servePoll(c *Conn, w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, ErrBadRequest, "")
 		return
 	}
-	ready := c.out != nil && c.corked == 0 || c.state.Load() != open
-	if !ready && !c.nudge() && !c.awaitSend(r) {
-		c.mu.Unlock()
-		c.cut(&CloseError{Reason: ReasonTransportError, Err: errPollGone}, nil)
-		return
+	if ready := c.out != nil && c.corked == 0 || c.state.Load() != open; !ready {
+		// A poll that comes while the client changes to WebSocket is answered soon, with nothing,
+		// so that the client can go on. But it may have changed already.
+		pause, first := nudgePause, c.probe != nil && c.probe.probed && c.nudges == 0
+		if first {
+			c.nudges++
+			pause = slack
+		}
+		if !c.awaitSend(r, pause) {
+			c.mu.Unlock()
+			c.cut(&CloseError{Reason: ReasonTransportError, Err: errPollGone}, nil)
+			return
+		}
+		if first && c.ws != nil {
+			c.wakeup = nil
+			c.mu.Unlock()
+			s.refuse(w, ErrBadRequest, "")
+			return
+		}
 	}
 	c.answer(w, r)
 }
 
-// nudge reports whether a poll should be answered at once, with nothing, so that a client
-// that waits for its end can change to WebSocket. c.mu is held.
-func (c *Conn) nudge() bool {
-	if c.probe == nil || !c.probe.probed {
-		return false
-	}
-	c.nudges++
-	return c.nudges == 1
-}
-
-// awaitSend lets a GET wait for something to send. It reports false if its client went.
-// c.mu is held before and after, not while it waits.
-func (c *Conn) awaitSend(r *http.Request) bool {
+// awaitSend lets a GET wait for something to send, for pause at most while the client changes
+// to WebSocket. It reports false if its client went. c.mu is held before and after, not while it waits.
+func (c *Conn) awaitSend(r *http.Request, pause time.Duration) bool {
 	c.waiting, c.signalled = true, false
 	if c.wakeup == nil {
 		c.wakeup = make(chan struct{}, 1)
 	}
 	wakeup := c.wakeup
-	var pause <-chan time.Time
+	var over <-chan time.Time
 	if c.probe != nil {
-		t := time.NewTimer(nudgePause)
+		t := time.NewTimer(pause)
 		defer t.Stop()
-		pause = t.C
+		over = t.C
 	}
 	c.mu.Unlock()
 	here := true
 	select {
 	case <-wakeup:
-	case <-pause:
+	case <-over:
 	case <-r.Context().Done():
 		here = false
 	}

@@ -91,6 +91,7 @@ func (p *post) end(err error, relieved bool) {
 	}
 	if e, ok := errors.AsType[*CloseError](err); ok {
 		if e.Err == errClosePacket {
+			p.c.awaitPoll()
 			p.c.mu.Lock()
 			p.c.farewell = wire.Noop // the client ended the session: it needs no close packet
 			p.c.mu.Unlock()
@@ -107,6 +108,20 @@ func (p *post) end(err error, relieved bool) {
 		p.w.WriteHeader(http.StatusRequestEntityTooLarge)
 	} else {
 		p.c.srv.refuse(p.w, ErrBadRequest, "")
+	}
+}
+
+// awaitPoll waits a moment for the poll of a client that ends its session: it was
+// sent before, and is to be answered.
+func (c *Conn) awaitPoll() {
+	for range slack / time.Millisecond {
+		c.mu.Lock()
+		here := c.waiting || c.ws != nil || c.state.Load() != open
+		c.mu.Unlock()
+		if here {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

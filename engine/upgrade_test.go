@@ -146,3 +146,37 @@ func TestDisableUpgrade(t *testing.T) {
 		}
 	})
 }
+
+// A poll and the packet that ends the change to WebSocket travel over two connections, and
+// so do a poll and a POST that ends the session: the one that was sent first may come last.
+func TestOvertaking(t *testing.T) {
+	inMemory(t, nil, echoes, func(g *rig) {
+		id := g.openPoll()
+		k := g.ws(id)
+		k.send("2probe")
+		k.want("3probe")
+		time.AfterFunc(2*time.Millisecond, func() { k.send("5") })
+		if status, _ := g.get(id); status != 400 {
+			t.Errorf("poll after the change, which is read before it: got %d, want 400", status)
+		}
+		k.send("4hello")
+		k.want("4hello")
+
+		id = g.openPoll()
+		ended := make(chan int)
+		go func() {
+			status, _ := g.post(id, "1")
+			ended <- status
+		}()
+		time.Sleep(2 * time.Millisecond)
+		if status, body := g.get(id); status != 200 || body != "6" {
+			t.Errorf("poll before the end of the session, which is read after it: got %d %q, want 200 6", status, body)
+		}
+		if status := <-ended; status != 200 {
+			t.Errorf("the POST: got %d, want 200", status)
+		}
+		if status, _ := g.get(id); status != 400 {
+			t.Errorf("poll after the end: got %d, want 400", status)
+		}
+	})
+}
