@@ -86,7 +86,7 @@ func (s *session) post(ps []wire.Packet) error {
 
 func (s *session) do(req *http.Request) ([]byte, error) {
 	for k, vs := range s.cfg.Header {
-		if http.CanonicalHeaderKey(k) != "Content-Type" {
+		if k = http.CanonicalHeaderKey(k); k != "Content-Type" && k != "Host" {
 			req.Header[k] = vs
 		}
 	}

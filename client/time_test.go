@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -317,7 +318,8 @@ func TestCookiesAndHeaders(t *testing.T) {
 	o := &atoll.Options{Engine: engine.Options{Cookie: &http.Cookie{}, Headers: func(_ http.Header, r *http.Request, initial bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		tokens = append(tokens, r.Header.Get("X-Token")+r.URL.Query().Get("who"))
+		user, password, _ := r.BasicAuth()
+		tokens = append(tokens, r.Header.Get("X-Token")+r.URL.Query().Get("who")+user+password+r.Host+strings.Join(r.Header["Host"], ""))
 		if c, err := r.Cookie("io"); err == nil {
 			cookies = append(cookies, c.Value)
 		} else if !initial {
@@ -330,8 +332,8 @@ func TestCookiesAndHeaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.Transports = nil
-		o.Header = http.Header{"X-Token": {"abc"}}
-		s, err := client.Dial(t.Context(), "http://memory?who=ada", &o)
+		o.Header = http.Header{"X-Token": {"abc"}, "host": {"other"}}
+		s, err := client.Dial(t.Context(), "http://me:pw@memory?who=ada", &o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -345,8 +347,8 @@ func TestCookiesAndHeaders(t *testing.T) {
 		if len(cookies) == 0 || slices.ContainsFunc(cookies, func(v string) bool { return v != s.SessionID() }) {
 			t.Errorf("got cookies %q, want %q each time", cookies, s.SessionID())
 		}
-		if slices.ContainsFunc(tokens, func(v string) bool { return v != "abcada" }) {
-			t.Errorf("got %q, want the header and the query on each request", tokens)
+		if slices.ContainsFunc(tokens, func(v string) bool { return v != "abcadamepwmemory" }) {
+			t.Errorf("got %q, want the header, the query, user and password on each request, and the URL's host", tokens)
 		}
 	})
 }

@@ -48,6 +48,10 @@ func dialWebSocket(ctx context.Context, cfg *config, sid string) (*wsConn, error
 		}
 	}
 	header.Del("Host")
+	if u.User != nil && header["Authorization"] == nil { // net/http does this for polling
+		password, _ := u.User.Password()
+		(&http.Request{Header: header}).SetBasicAuth(u.User.Username(), password)
+	}
 	answer := make(http.Header)
 	var refused *StatusError
 	d := ws.Dialer{
