@@ -40,11 +40,22 @@ func (c *Conn) beat() {
 		return
 	}
 	c.await = true
-	c.arm(c.srv.o.PingTimeout)
+	// The time for the pong counts from when the ping was due, unless it is very late.
+	timeout := c.srv.o.PingTimeout
+	c.arm(max(timeout-time.Since(c.due), timeout/2))
 	c.push(wire.Packet{Type: wire.Ping})
 	t := c.wake(false)
 	c.mu.Unlock()
 	c.do(t)
+}
+
+// overdue beats if the timer is late to find the client gone. c.mu is held, and not while it beats.
+func (c *Conn) overdue() {
+	if c.await && !time.Now().Before(c.due) {
+		c.mu.Unlock()
+		c.beat()
+		c.mu.Lock()
+	}
 }
 
 // pong is called when the client has answered a ping. A pong that nobody asked for means nothing.

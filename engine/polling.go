@@ -66,6 +66,7 @@ func (c *Conn) signal() {
 // servePoll serves a GET of a session.
 func (s *Server) servePoll(c *Conn, w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
+	c.overdue()
 	switch {
 	case c.state.Load() == closed:
 		c.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -280,7 +281,7 @@ func TestOptions(t *testing.T) {
 		{PingTimeout: -1},
 		{PingInterval: time.Microsecond},
 		{MaxPayload: -1},
-		{MaxPayload: 1 << 40},
+		{MaxPayload: math.MinInt},
 		{Cookie: &http.Cookie{Name: "a b"}},
 		{Cookie: &http.Cookie{Path: "/\r\nX: y"}},
 		{CORS: &CORS{Origins: []string{"*"}, Credentials: true}},
