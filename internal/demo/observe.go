@@ -65,6 +65,9 @@ func (o *observer) tell() {
 }
 
 func (o *observer) heard(_ context.Context, r Report) error {
+	if !o.sup.runs(r.Name, r.PID) {
+		return nil // a report of a process that is gone, and was counted when it went
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r.Clients = r.Clients[:min(len(r.Clients), maxNode)]

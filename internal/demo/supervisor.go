@@ -125,6 +125,14 @@ func (s *Supervisor) Nodes() []Status {
 	return list
 }
 
+// runs reports whether the process with the given id is the node of that name.
+func (s *Supervisor) runs(name string, pid int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.find(name)
+	return err == nil && p.State != Down && p.PID == pid
+}
+
 // Start starts a node that is down. It returns as soon as the process runs; the node is
 // Up when it serves.
 func (s *Supervisor) Start(name string) error {
