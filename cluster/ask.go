@@ -42,20 +42,18 @@ func (n *Node) Ask(ctx context.Context, op *Op) iter.Seq2[Answer, error] {
 		}
 		defer n.forget(q)
 		for {
-			answers, done := q.take()
 			cause := context.Cause(ctx)
+			if cause == nil {
+				cause = context.Cause(n.ctx)
+			}
+			answers, done, absent := q.take(cause)
 			for i := range answers {
 				if !yield(answers[i], nil) {
 					return
 				}
 			}
-			if len(answers) == 0 && cause != nil {
-				done = true
-			} else {
-				cause = nil
-			}
 			if done {
-				if absent := q.absent(cause); absent != nil {
+				if absent != nil {
 					n.count.absent.Add(1)
 					yield(Answer{}, absent)
 				}
@@ -68,9 +66,6 @@ func (n *Node) Ask(ctx context.Context, op *Op) iter.Seq2[Answer, error] {
 			case <-q.wake:
 			case <-ctx.Done():
 			case <-n.ctx.Done():
-				n.count.absent.Add(1)
-				yield(Answer{}, q.absentFor(ErrClosed))
-				return
 			}
 		}
 	}
@@ -261,13 +256,25 @@ func (q *question) lose(id string) {
 	signal(q.wake)
 }
 
-// take returns the answers that wait, and whether they are the last.
-func (q *question) take() ([]Answer, bool) {
+// take returns the answers that wait, and whether they are the last: because nothing is
+// waited for any more, or because there are none and the wait has ended with cause. After the
+// last, absent tells who is missing, nil if nobody is.
+func (q *question) take(cause error) (answers []Answer, last bool, absent error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	answers := q.answers
+	answers = q.answers
 	q.answers, q.bytes = nil, 0
-	return answers, q.done()
+	if q.done() {
+		cause, last = nil, true
+	} else {
+		last = len(answers) == 0 && cause != nil
+	}
+	if last {
+		if e := q.missing(cause); len(e.Nodes) > 0 || e.Unnamed > 0 || e.Acks > 0 {
+			absent = e
+		}
+	}
+	return answers, last, absent
 }
 
 // done reports whether nothing is waited for any more. q.mu is held.
@@ -287,24 +294,14 @@ func (q *question) done() bool {
 	return complete || q.byCount && q.firsts >= q.total
 }
 
-// absent tells who is missing at the end of a wait, nil if nobody is.
-func (q *question) absent(cause error) error {
-	q.mu.Lock()
-	whole := q.done()
-	q.mu.Unlock()
-	if whole {
-		cause = nil
-	}
-	e := q.absentFor(cause)
-	if len(e.Nodes) == 0 && e.Unnamed == 0 && e.Acks == 0 {
-		return nil
-	}
-	return e
-}
-
 func (q *question) absentFor(cause error) *AbsentError {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.missing(cause)
+}
+
+// missing tells who is missing. q.mu is held.
+func (q *question) missing(cause error) *AbsentError {
 	e := &AbsentError{Err: cause}
 	enough := q.byCount && q.firsts >= q.total // who has not answered does not have the namespace
 	for id, t := range q.named {

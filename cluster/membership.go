@@ -90,11 +90,11 @@ func (n *Node) touch(id string) {
 	n.mu.Unlock()
 }
 
-// left takes in a goodbye.
-func (n *Node) left(id string) {
+// left takes in a goodbye. That of an earlier life is not for the member that is there now.
+func (n *Node) left(id string, life uint64) {
 	n.mu.Lock()
 	p := n.peers[id]
-	if p == nil {
+	if p == nil || p.life != life {
 		n.mu.Unlock()
 		return
 	}

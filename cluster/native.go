@@ -138,8 +138,8 @@ func (d native) Decode(node, topic string, data []byte) (*Message, error) {
 	if m.Op != nil {
 		m.Namespace = m.Op.Namespace
 	}
-	if r.err == nil && m.From == "" {
-		r.err = errors.New("no sender")
+	if r.err == nil && !validID(m.From) {
+		r.err = errors.New("no sender, or one whose id is none")
 	}
 	if r.err == nil {
 		r.err = check(m)

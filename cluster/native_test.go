@@ -132,6 +132,8 @@ func TestNativeRefuses(t *testing.T) {
 		"a later version":        "\xa7\x02\x01" + strings.Repeat("\x00", 20),
 		"a list said to be long": "\xa7\x01\x01" + strings.Repeat("\x00", 8) + "\x01\x01a\x01\x00\x00\x01/\x00\xff\xff\x3f" + strings.Repeat("\x00", 100),
 		"no sender":              "\xa7\x01\x05" + strings.Repeat("\x00", 10),
+		"a sender's long id":     "\xa7\x01\x05" + strings.Repeat("\x00", 9) + "\x41" + strings.Repeat("a", 65),
+		"a sender's strange id":  "\xa7\x01\x05" + strings.Repeat("\x00", 9) + "\x03a.>",
 	} {
 		if m, err := d.Decode("b", "atoll.all", []byte(data)); err == nil {
 			t.Errorf("%s: got %v, want an error", name, m)

@@ -38,6 +38,7 @@ type Node struct {
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelCauseFunc
 	tasks  sync.WaitGroup
+	beat   sync.WaitGroup // the pulse, which must be still before the goodbye
 	subs   []Subscription
 	ended  chan struct{} // closed when Close is done
 
@@ -99,7 +100,7 @@ func Join(ctx context.Context, bus Bus, o *Options) (*Node, error) {
 	n.tasks.Go(n.loop)
 	if n.subs, err = n.subscribe(ctx, ""); err == nil {
 		if err = n.announce(ctx); err == nil {
-			n.tasks.Go(n.pulse)
+			n.beat.Go(n.pulse)
 			n.tasks.Go(n.watch)
 			err = n.settle(ctx)
 		}
@@ -267,7 +268,7 @@ func (n *Node) receive(topic string, data []byte) {
 		}
 		n.heard(m)
 	case Goodbye:
-		n.left(m.From)
+		n.left(m.From, m.Life)
 	case Reply:
 		if m.Answer == nil {
 			n.malformed(topic, data, errors.New("no answer in a reply"))
@@ -371,6 +372,7 @@ func (n *Node) Close() error {
 	defer close(n.ended)
 
 	n.cancel(ErrClosed)
+	n.beat.Wait() // an announcement behind the goodbye would make us a member again
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if topic, data, err := n.encode(&Message{Kind: Goodbye}); err == nil {

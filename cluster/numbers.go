@@ -9,6 +9,7 @@ import (
 type span struct {
 	first, last uint64
 	since       time.Time
+	given       bool // given up: reported, or sent before we listened; one that comes is still taken
 }
 
 // numbers follows the numbers of one sequence: which were seen, which are missing.
@@ -19,16 +20,19 @@ type numbers struct {
 	holes []span // below high, in order
 }
 
-const maxHoles = 1024
+const (
+	maxHoles  = 1024
+	holesStay = time.Minute // how late a number may come
+)
 
 // first reports whether k comes for the first time.
 func (s *numbers) first(k uint64, now time.Time) bool {
 	switch {
-	case !s.begun || k == s.high+1:
-		s.begun, s.high = true, k
+	case s.begun && k == s.high+1:
+		s.high = k
 		return true
-	case k > s.high:
-		s.holes = append(s.holes, span{s.high + 1, k - 1, now})
+	case !s.begun, k > s.high:
+		s.upTo(k-1, now)
 		s.high = k
 		return true
 	}
@@ -46,7 +50,7 @@ func (s *numbers) first(k uint64, now time.Time) bool {
 		case k == h.last:
 			h.last--
 		default:
-			rest := span{k + 1, h.last, h.since}
+			rest := span{k + 1, h.last, h.since, h.given}
 			h.last = k - 1
 			s.holes = append(s.holes, span{})
 			copy(s.holes[i+2:], s.holes[i+1:])
@@ -59,23 +63,25 @@ func (s *numbers) first(k uint64, now time.Time) bool {
 
 // upTo says that the numbers up to k were sent.
 func (s *numbers) upTo(k uint64, now time.Time) {
-	if !s.begun {
-		s.begun, s.high = true, k
-	} else if k > s.high {
-		s.holes = append(s.holes, span{s.high + 1, k, now})
+	if k > s.high { // what began before we listened may still be on its way, and nobody misses it
+		s.holes = append(s.holes, span{s.high + 1, k, now, !s.begun})
 		s.high = k
 	}
+	s.begun = true
 }
 
 // settle gives up on the holes that are older than age, and on the oldest where there
-// are too many, and returns them.
+// are too many, and returns them. What is older than holesStay it forgets.
 func (s *numbers) settle(now time.Time, age time.Duration) (lost []span) {
 	keep := s.holes[:0]
 	excess := len(s.holes) - maxHoles
 	for i, h := range s.holes {
-		if i < excess || now.Sub(h.since) >= age {
+		late := now.Sub(h.since)
+		if !h.given && (i < excess || late >= age) {
+			h.given = true
 			lost = append(lost, h)
-		} else {
+		}
+		if i >= excess && (!h.given || late < holesStay) {
 			keep = append(keep, h)
 		}
 	}

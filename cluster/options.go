@@ -47,7 +47,8 @@ type Options struct {
 	OnMember func(m Member, up bool)
 
 	// OnGap, where set, is called on the node's loop when messages first to last of the
-	// node with the id from are known to be lost. It must not block.
+	// node with the id from have not come within a heartbeat of those around them. They are
+	// as good as lost; one that comes after all is still performed. It must not block.
 	OnGap func(from string, first, last uint64)
 }
 

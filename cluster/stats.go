@@ -13,7 +13,7 @@ type Stats struct {
 	Dropped    uint64 // operations that found the queue full (MaxQueue)
 	Unattached uint64 // operations that came before a server was attached; dropped
 	Stray      uint64 // answers that nobody waited for any more
-	Gaps       uint64 // messages of other nodes that are known to be lost
+	Gaps       uint64 // messages of other nodes that did not come in time
 
 	Asks    uint64 // questions asked
 	Absent  uint64 // questions that ended with an AbsentError

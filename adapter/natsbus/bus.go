@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	neturl "net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,6 +98,10 @@ func Connect(ctx context.Context, url string, o *Options, extra ...nats.Option) 
 	}, extra...)
 	conn, err := nats.Connect(url, opts...)
 	if err != nil {
+		var bad *neturl.Error
+		if errors.As(err, &bad) {
+			err = bad.Err // without the URL, which may hold a password
+		}
 		return nil, fmt.Errorf("natsbus: connect to %s: %w", redact(url), err)
 	}
 	b := New(conn, o)

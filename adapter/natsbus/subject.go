@@ -1,6 +1,6 @@
 package natsbus
 
-import "net/url"
+import "strings"
 
 const hexDigits = "0123456789ABCDEF"
 
@@ -44,11 +44,17 @@ func plain(topic string, i int) bool {
 	}
 }
 
-// redact takes the password out of a URL, for messages.
-func redact(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.User == nil {
-		return s
+// redact takes the credentials (a password, a token) out of one or more URLs, for messages.
+// They need not be well formed: what is wrong with them is what the message may be about.
+func redact(urls string) string {
+	us := strings.Split(urls, ",")
+	for i, u := range us {
+		if at := strings.LastIndexByte(u, '@'); at >= 0 {
+			scheme, _, ok := strings.Cut(u[:at], "://")
+			if us[i] = "xxxxx" + u[at:]; ok {
+				us[i] = scheme + "://" + us[i]
+			}
+		}
 	}
-	return u.Redacted()
+	return strings.Join(us, ",")
 }

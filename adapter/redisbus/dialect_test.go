@@ -203,6 +203,7 @@ func TestMalformed(t *testing.T) {
 	d := redisbus.NewDialect(nil)
 	for _, c := range []struct{ topic, data string }{
 		{"other#/#", ""},
+		{"socket.io-response#/#me#", "\x83\xa4type\x09\xa9requestId\xa1x\xa4more\x91\x07"}, // further values, no first
 		{"socket.io-other#/#", "{}"},
 		{"socket.io", ""},
 		{"socket.io#/#", ""},

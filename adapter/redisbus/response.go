@@ -291,6 +291,9 @@ func decodePackedResponse(node, nsp string, data []byte) (m *cluster.Message, ag
 		return nil, nil, nil
 	}
 	if more != nil {
+		if len(a.Data) == 1 {
+			return nil, nil, errors.New("an ack with further values and no first one")
+		}
 		n, b, err := msgp.ReadArrayHeaderBytes(more)
 		if err != nil {
 			return nil, nil, err

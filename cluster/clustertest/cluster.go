@@ -1,6 +1,7 @@
 package clustertest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -159,7 +160,7 @@ func (s *suite) large(t *testing.T) {
 		t.Fatalf("Tell: %v", err)
 	}
 	s.eventually(t, "the large operation", func() bool { return len(b.server.done()) == 1 })
-	if got := b.server.done()[0].Attachments; len(got) != 1 || string(got[0]) != string(blob) {
+	if got := b.server.done()[0].Attachments; len(got) != 1 || !bytes.Equal(got[0], blob) {
 		t.Error("the attachment is not what was sent")
 	}
 }

@@ -249,7 +249,8 @@ const (
 
 func (d *decoder) extension(dst []byte) ([]byte, error) {
 	c := d.src[0]
-	var head, size int // bytes up to the type, and of the data
+	var head int   // bytes up to the type
+	var size int64 // bytes of the data; of 32 bits, which an int need not hold
 	switch {
 	case c >= 0xd4:
 		head, size = 1, 1<<(c-0xd4)
@@ -259,15 +260,16 @@ func (d *decoder) extension(dst []byte) ([]byte, error) {
 			return dst, malformed("it ends in the length of an extension")
 		}
 		for _, b := range d.src[1:head] {
-			size = size<<8 | int(b)
+			size = size<<8 | int64(b)
 		}
 	}
-	if len(d.src)-head-1 < size {
+	if int64(len(d.src)-head-1) < size {
 		return dst, malformed("it ends in an extension")
 	}
 	kind := int8(d.src[head])
-	data := d.src[head+1 : head+1+size]
-	d.src = d.src[head+1+size:]
+	end := head + 1 + int(size)
+	data := d.src[head+1 : end]
+	d.src = d.src[end:]
 
 	switch {
 	case kind == extOld && c == 0xd4:
