@@ -17,7 +17,9 @@ type subscription struct {
 	topic string
 	sub   *nats.Subscription
 	once  sync.Once
-	ended chan struct{} // closed when deliver has returned for the last time
+
+	mu      sync.Mutex // held during deliver, which only queues
+	deliver func(topic string, msg []byte)
 }
 
 // Subscribe implements cluster.Bus. It returns when our server has the subscription, and
@@ -29,13 +31,12 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(topic st
 	if err := b.ready(); err != nil {
 		return nil, err
 	}
-	s := &subscription{bus: b, topic: topic, ended: make(chan struct{})}
+	s := &subscription{bus: b, topic: topic, deliver: deliver}
 	var err error
-	s.sub, err = b.conn.Subscribe(subject(topic), func(m *nats.Msg) { deliver(topic, m.Data) })
+	s.sub, err = b.conn.Subscribe(subject(topic), s.receive)
 	if err != nil {
 		return nil, fmt.Errorf("natsbus: subscribe: %w", b.explain(err))
 	}
-	s.sub.SetClosedHandler(func(string) { close(s.ended) })
 	s.sub.SetPendingLimits(-1, maxPending)
 	b.mu.Lock()
 	closed := b.closed
@@ -55,6 +56,14 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(topic st
 	return s, nil
 }
 
+func (s *subscription) receive(m *nats.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.deliver != nil {
+		s.deliver(s.topic, m.Data)
+	}
+}
+
 // Close implements cluster.Subscription.
 func (s *subscription) Close() error {
 	var err error
@@ -67,7 +76,9 @@ func (s *subscription) Close() error {
 		delete(s.bus.subs, s)
 		s.bus.mu.Unlock()
 	})
-	<-s.ended
+	s.mu.Lock() // deliver may be running
+	s.deliver = nil
+	s.mu.Unlock()
 	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrBadSubscription) {
 		return fmt.Errorf("natsbus: unsubscribe: %w", err)
 	}
