@@ -195,7 +195,7 @@ func TestExpecter(t *testing.T) {
 	}
 	answers := func(t *testing.T, s *site, kind cluster.Kind, want int) {
 		t.Helper()
-		if n, err, took := s.ask(t, time.Minute, kind); n != want || err != nil || took > 0 {
+		if n, took, err := s.ask(t, time.Minute, kind); n != want || err != nil || took > 0 {
 			t.Errorf("%v: got %d answers, error %v after %v, want %d at once", kind, n, err, took, want)
 		}
 	}
@@ -215,7 +215,7 @@ func TestExpecter(t *testing.T) {
 		x.answer = func(*cluster.Message) []cluster.Answer {
 			return []cluster.Answer{{First: true, Clients: 2}, {Data: []byte("[1]")}}
 		}
-		n, err, _ := o.a.ask(t, time.Second, cluster.EmitAck)
+		n, _, err := o.a.ask(t, time.Second, cluster.EmitAck)
 		if n != 6 {
 			t.Errorf("got %d answers, want 6", n)
 		}
@@ -225,7 +225,7 @@ func TestExpecter(t *testing.T) {
 		o := newOldCluster(t, old{})
 		o.enter(t).answer = one
 		o.enter(t)
-		n, err, _ := o.a.ask(t, time.Second, cluster.Count)
+		n, _, err := o.a.ask(t, time.Second, cluster.Count)
 		if n != 3 {
 			t.Errorf("got %d answers, want 3", n)
 		}
@@ -235,7 +235,7 @@ func TestExpecter(t *testing.T) {
 		o := newOldCluster(t, old{})
 		o.enter(t).answer = one
 		o.c.bus.Freeze()
-		_, err, took := o.a.ask(t, time.Second, cluster.Count)
+		_, took, err := o.a.ask(t, time.Second, cluster.Count)
 		absentOf(t, err, []string{"c (id-c)"}, 0, 0)
 		if took != time.Second {
 			t.Errorf("got the end after %v, want it at the deadline", took)
@@ -287,7 +287,7 @@ func TestExpecter(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.c.bus.Freeze()
-		n, err, _ := o.a.ask(t, time.Second, cluster.Count)
+		n, _, err := o.a.ask(t, time.Second, cluster.Count)
 		if n != 1 {
 			t.Errorf("got %d answers, want 1", n)
 		}

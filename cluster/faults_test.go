@@ -97,19 +97,19 @@ func (s *site) emit(t *testing.T, data string) {
 	}
 }
 
-// ask asks with a time limit, and returns how many answered, the error and the time it took.
-func (s *site) ask(t *testing.T, limit time.Duration, kind cluster.Kind) (int, error, time.Duration) {
+// ask asks with a time limit, and returns how many answered, the time it took and the error.
+func (s *site) ask(t *testing.T, limit time.Duration, kind cluster.Kind) (int, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	start := time.Now()
 	n := 0
 	for _, err := range s.Ask(ctx, &cluster.Op{Kind: kind, Namespace: "/", Data: []byte("[]")}) {
 		if err != nil {
-			return n, err, time.Since(start)
+			return n, time.Since(start), err
 		}
 		n++
 	}
-	return n, nil, time.Since(start)
+	return n, time.Since(start), nil
 }
 
 func (s *site) peers() string {
@@ -154,7 +154,7 @@ func TestDeath(t *testing.T) {
 	simulate(t, "a question that waits ends and names it", func(t *testing.T, hub *membus.Hub) {
 		a, _, c := join(t, hub, "a"), join(t, hub, "b"), join(t, hub, "c")
 		c.bus.Freeze()
-		n, err, took := a.ask(t, time.Minute, cluster.Count)
+		n, took, err := a.ask(t, time.Minute, cluster.Count)
 		var absent *cluster.AbsentError
 		if !errors.As(err, &absent) || !slices.Equal(absent.Nodes, []string{"c (id-c)"}) || absent.Err != nil {
 			t.Errorf("got error %v, want an AbsentError that names c and has no cause", err)
@@ -162,7 +162,7 @@ func TestDeath(t *testing.T) {
 		if n != 1 || took > 3500*time.Millisecond {
 			t.Errorf("got %d answers after %v, want 1 after 3 s", n, took)
 		}
-		if n, err, took := a.ask(t, time.Minute, cluster.Count); n != 1 || err != nil || took > 0 {
+		if n, took, err := a.ask(t, time.Minute, cluster.Count); n != 1 || err != nil || took > 0 {
 			t.Errorf("when it is dead: got %d answers, error %v after %v, want 1 and none at once", n, err, took)
 		}
 	})
@@ -217,7 +217,7 @@ func TestRepeats(t *testing.T) {
 		if got := b.received(); len(got) != 100 {
 			t.Errorf("got %d operations, want 100", len(got))
 		}
-		if n, err, _ := a.ask(t, time.Second, cluster.EmitAck); n != 2 || err != nil {
+		if n, _, err := a.ask(t, time.Second, cluster.EmitAck); n != 2 || err != nil {
 			t.Errorf("got %d answers and error %v, want 2 and none", n, err)
 		}
 		if got := b.Stats().Duplicates; got < 200 {
@@ -255,7 +255,7 @@ func TestGaps(t *testing.T) {
 		if !errors.Is(err, membus.ErrDown) {
 			t.Errorf("Tell while the bus is down: got error %v, want the bus's", err)
 		}
-		n, err, took := a.ask(t, time.Minute, cluster.Count)
+		n, took, err := a.ask(t, time.Minute, cluster.Count)
 		var absent *cluster.AbsentError
 		if !errors.As(err, &absent) || !errors.Is(err, membus.ErrDown) || !slices.Equal(absent.Nodes, []string{"b (id-b)"}) || n != 0 || took > 0 {
 			t.Errorf("Ask while the bus is down: got error %v after %v, want the bus's at once, naming b", err, took)
@@ -296,7 +296,7 @@ func TestPartition(t *testing.T) {
 		if got, want := a.peers()+"/"+b.peers()+"/"+c.peers(), "b/a/"; got != want {
 			t.Errorf("apart: got peers %q, want %q", got, want)
 		}
-		if n, err, took := a.ask(t, time.Minute, cluster.Count); n != 1 || err != nil || took > 0 {
+		if n, took, err := a.ask(t, time.Minute, cluster.Count); n != 1 || err != nil || took > 0 {
 			t.Errorf("apart: got %d answers, error %v after %v, want 1 at once", n, err, took)
 		}
 		hub.Partition()
@@ -372,7 +372,7 @@ func TestUnattached(t *testing.T) {
 		}
 		defer b.Close()
 		a.emit(t, "1")
-		if n, err, took := a.ask(t, time.Minute, cluster.Count); n != 1 || err != nil || took > 0 {
+		if n, took, err := a.ask(t, time.Minute, cluster.Count); n != 1 || err != nil || took > 0 {
 			t.Errorf("got %d answers, error %v after %v, want 1 at once", n, err, took)
 		}
 		if got := b.Stats().Unattached; got != 2 {
@@ -443,7 +443,7 @@ func TestWrongVerb(t *testing.T) {
 		if err := a.Tell(t.Context(), &cluster.Op{Kind: cluster.Fetch}); err == nil {
 			t.Error("Tell of a question: got no error, want one")
 		}
-		if _, err, _ := a.ask(t, time.Second, cluster.Emit); err == nil {
+		if _, _, err := a.ask(t, time.Second, cluster.Emit); err == nil {
 			t.Error("Ask of what has no answers: got no error, want one")
 		}
 	})

@@ -91,7 +91,7 @@ func TestLate(t *testing.T) {
 		})); err != nil {
 			t.Fatal(err)
 		}
-		if got, err, _ := a.ask(t, 5*time.Second, cluster.EmitAck); got != 31 || err != nil {
+		if got, _, err := a.ask(t, 5*time.Second, cluster.EmitAck); got != 31 || err != nil {
 			t.Errorf("got %d answers and error %v, want 31 and none", got, err)
 		}
 	})

@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 )
@@ -20,7 +21,7 @@ func (l logger) Fatalf(format string, v ...any) {
 }
 
 func (l logger) debug(format string, v []any) {
-	if l.l.Enabled(nil, slog.LevelDebug) {
+	if l.l.Enabled(context.Background(), slog.LevelDebug) {
 		l.l.Debug("nats: " + fmt.Sprintf(format, v...))
 	}
 }

@@ -3,14 +3,12 @@
 package redisbus_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/atollhq/atoll/adapter/redisbus"
-	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/internal/redistest"
 )
 
@@ -41,16 +39,4 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("after 10 s, got no: %s", what)
 		}
 	}
-}
-
-func join(t testing.TB, b cluster.Bus, o *cluster.Options) *cluster.Node {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	n, err := cluster.Join(ctx, b, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { n.Close() })
-	return n
 }

@@ -104,7 +104,8 @@ func (b *busFlags) openNATS(ctx context.Context) (*bus, error) {
 func (b *busFlags) openRedis() (*bus, error) {
 	o, err := rueidis.ParseURL(b.redis)
 	if err != nil {
-		return nil, usagef("--redis %s is no address of a Redis: the form is redis://user:password@host:port (%w)", b.redis, err)
+		// The address may hold a password, and so may the parser's error.
+		return nil, usagef("--redis is no address of a Redis: the form is redis://user:password@host:port")
 	}
 	o.DisableCache = true
 	client, err := rueidis.NewClient(o)
