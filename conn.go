@@ -215,6 +215,9 @@ func (c *conn) Flush() {
 		c.ready[n-1] = nil
 		c.ready = c.ready[:n-1]
 		c.mu.Unlock()
+		if n > 1 { // they do not wait for the handlers of s
+			c.srv.work.Go(c.Flush)
+		}
 		s.run()
 	}
 }

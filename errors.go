@@ -85,6 +85,7 @@ func (e *IdleError) Error() string {
 var (
 	errNotConnected = errors.New("packet for a namespace before CONNECT")
 	errTwice        = errors.New("CONNECT to a namespace that the client is in already")
+	errPanicked     = errors.New("panic in OnConnect or a middleware")
 	errDirection    = errors.New("packet of a type that only servers send")
 )
 

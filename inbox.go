@@ -144,6 +144,9 @@ func (s *Socket) handle(in *incoming) {
 		if r := recover(); r != nil {
 			s.ns.srv.stats.panics.Add(1)
 			s.log().Error("panic in a handler; the socket is disconnected", "handler", in.what(), "panic", r, "stack", string(debug.Stack()))
+			if in.kind == inConnect {
+				s.refused(errPanicked)
+			}
 			if in.kind != inDisconnect {
 				s.Disconnect(true)
 			}
@@ -151,6 +154,9 @@ func (s *Socket) handle(in *incoming) {
 	}()
 	switch in.kind {
 	case inEvent:
+		if !s.admitted {
+			return // sent before the client knew that it was refused
+		}
 		s.ns.srv.stats.events.Add(1)
 		if err := s.ns.h.dispatch(s.ctx, s, in); err != nil {
 			s.answer(in.event, err)
@@ -159,6 +165,7 @@ func (s *Socket) handle(in *incoming) {
 		s.connect()
 	case inDisconnect:
 		s.ns.srv.stats.sockets.Add(-1)
+		defer s.ns.srv.work.done()
 		defer s.ns.leave()
 		if h := s.ns.h.disconnect; h != nil && s.admitted {
 			h(s, in.cause)
@@ -209,13 +216,24 @@ func (s *Socket) connect() {
 		return
 	}
 	if s.ctx.Err() != nil {
-		return // the client did not wait for the answer
+		return // the client has left, or was told by Disconnect
 	}
 	s.ns.srv.stats.refused.Add(1)
 	if _, ok := errors.AsType[*ConnectError](err); !ok {
 		s.log().Error("connection refused", "err", err)
 	}
-	told := s.Connected() // by an Ask in OnConnect: then it is too late for CONNECT_ERROR
+	s.refused(err)
+}
+
+// refused ends a socket that may not connect, and says so to its client.
+func (s *Socket) refused(err error) {
+	s.mu.Lock()
+	left := s.state == ended
+	told := s.accepting // by an Ask in OnConnect: then it is too late for CONNECT_ERROR
+	s.mu.Unlock()
+	if left {
+		return
+	}
 	s.end(&DisconnectError{Reason: ReasonServerDisconnect, Err: err}, told)
 	if !told {
 		s.conn.refuse(s.ns.name, err)

@@ -30,6 +30,16 @@ func (m *message) send(c *engine.Conn, volatile bool) error {
 	return c.Send(m.all...)
 }
 
+// size is about how many bytes m takes while it waits.
+func (m *message) size() int {
+	const overhead = 128
+	n := overhead + len(m.head.Data)
+	for i := range m.all {
+		n += len(m.all[i].Data)
+	}
+	return n
+}
+
 // newMessage encodes p. It copies what p holds, except the attachments.
 func newMessage(p *protocol.Packet) message {
 	buf := make([]byte, wire.Headroom, wire.Headroom+24+len(p.Namespace)+len(p.Data))

@@ -4,8 +4,8 @@ import (
 	"context"
 	"iter"
 	"regexp"
-	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/event"
@@ -28,7 +28,11 @@ type Namespace struct {
 	users   int  // sockets that are in it or on their way; under srv.mu
 	dynamic bool // made for a client, goes with its last one
 
-	opened    sync.Once // with the cluster
+	opening   atomic.Bool     // with the cluster
+	opened    chan struct{}   // closed when that was tried
+	before    <-chan struct{} // closed when the cluster has left the last namespace of this name; nil: there is none
+	reopened  chan struct{}   // closed when reopen ends; nil: it never began
+	gone      chan struct{}   // closed when the last client of a dynamic namespace has left
 	serverIn  serverInbox
 	asks      atomic.Int64 // questions of other nodes being worked on
 	dynParent *Parent
@@ -40,7 +44,7 @@ func (ns *Namespace) Name() string { return ns.name }
 // nextID returns the id of the next event that wants an ack.
 func (ns *Namespace) nextID() int64 { return ns.ids.Add(1) - 1 }
 
-// open tells the cluster that this node is in the namespace. The first caller waits
+// open tells the cluster that this node is in the namespace. It waits
 // until messages from other nodes will arrive; where the cluster is away, a goroutine
 // of the server goes on trying.
 func (ns *Namespace) open(ctx context.Context) {
@@ -48,25 +52,51 @@ func (ns *Namespace) open(ctx context.Context) {
 	if node == nil {
 		return
 	}
-	ns.opened.Do(func() {
-		handoff(ctx)
-		ctx, cancel := context.WithTimeout(ns.srv.ctx, openTimeout)
-		defer cancel()
-		if err := node.Open(ctx, ns.name); err != nil {
-			ns.srv.log.Error("cannot hear other nodes in the namespace yet; trying again", "nsp", ns.name, "err", err)
-			ns.srv.work.Go(func() { ns.reopen(node) })
+	if !ns.opening.CompareAndSwap(false, true) {
+		select {
+		case <-ns.opened:
+		default:
+			handoff(ctx)
+			<-ns.opened
 		}
-	})
+		return
+	}
+	defer close(ns.opened)
+	handoff(ctx)
+	ctx, cancel := context.WithTimeout(ns.srv.ctx, openTimeout)
+	defer cancel()
+	if err := ns.openNow(ctx, node); err != nil {
+		ns.srv.log.Error("cannot hear other nodes in the namespace yet; trying again", "nsp", ns.name, "err", err)
+		ns.reopened = make(chan struct{})
+		ns.srv.work.Go(func() { ns.reopen(node) })
+	}
 }
 
-// reopen tries until it succeeds or the server ends.
+// openNow tries once.
+func (ns *Namespace) openNow(ctx context.Context, node *cluster.Node) error {
+	if ns.before != nil {
+		select {
+		case <-ns.before:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return node.Open(ctx, ns.name)
+}
+
+// reopen tries until it succeeds, or the namespace or the server ends.
 func (ns *Namespace) reopen(node *cluster.Node) {
+	defer close(ns.reopened)
 	for wait := reopenFirst; ; wait = min(2*wait, reopenMost) {
-		if !sleep(ns.srv.ctx, wait) {
+		select {
+		case <-time.After(wait):
+		case <-ns.gone:
+			return
+		case <-ns.srv.ctx.Done():
 			return
 		}
 		ctx, cancel := context.WithTimeout(ns.srv.ctx, openTimeout)
-		err := node.Open(ctx, ns.name)
+		err := ns.openNow(ctx, node)
 		cancel()
 		if err == nil {
 			ns.srv.log.Info("hearing other nodes in the namespace again", "nsp", ns.name)
@@ -83,10 +113,32 @@ func (ns *Namespace) leave() {
 	if last {
 		delete(ns.srv.namespaces, ns.name)
 		ns.dynParent.remove(ns)
+		if ns.srv.opts.Cluster != nil {
+			closed := make(chan struct{})
+			ns.srv.closing[ns.name] = closed // the next of this name waits for it
+			ns.srv.work.Go(func() { ns.close(closed) })
+		}
 	}
 	ns.srv.mu.Unlock()
-	if last && ns.srv.opts.Cluster != nil {
-		ns.srv.closeInCluster(ns.name)
+}
+
+// close stops listening to a namespace that nobody is in any more.
+func (ns *Namespace) close(closed chan struct{}) {
+	defer close(closed)
+	close(ns.gone)
+	if ns.before != nil {
+		<-ns.before
+	}
+	if ns.reopened != nil {
+		<-ns.reopened
+	}
+	if err := ns.srv.opts.Cluster.CloseNamespace(ns.name); err != nil {
+		ns.srv.log.Warn("cannot stop listening to the namespace", "nsp", ns.name, "err", err)
+	}
+	ns.srv.mu.Lock()
+	defer ns.srv.mu.Unlock()
+	if ns.srv.closing[ns.name] == closed {
+		delete(ns.srv.closing, ns.name)
 	}
 }
 

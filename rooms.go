@@ -182,6 +182,13 @@ func (r *rooms) list() []string {
 	return names
 }
 
+// seated reports whether s is among all.
+func (r *rooms) seated(s *Socket) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return s.seated
+}
+
 func (r *rooms) len() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

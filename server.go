@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -86,6 +87,13 @@ func (o *Options) maxAttachmentBytes() int {
 	return 4 * protocol.DefaultMaxBytes
 }
 
+func (o *Options) maxQueue() int {
+	if o.Engine.MaxQueue <= 0 {
+		return 16 << 20 // as the engine
+	}
+	return o.Engine.MaxQueue
+}
+
 func (o *Options) maxInbox() int {
 	if o.MaxInbox <= 0 {
 		return 4 << 20
@@ -110,13 +118,14 @@ type Server struct {
 	mu         sync.Mutex
 	namespaces map[string]*Namespace
 	parents    []*Parent
+	closing    map[string]chan struct{} // namespaces that the cluster is leaving, by name
 	draining   atomic.Bool
 }
 
 // NewServer returns a server with the namespace "/". A nil o is the zero Options.
 // It panics where the options contradict each other; the text says which to change.
 func NewServer(o *Options) *Server {
-	srv := &Server{namespaces: make(map[string]*Namespace)}
+	srv := &Server{namespaces: make(map[string]*Namespace), closing: make(map[string]chan struct{})}
 	if o != nil {
 		srv.opts = *o
 	}
@@ -190,7 +199,7 @@ func (srv *Server) Of(name string) *Namespace {
 	}
 	if ns == nil {
 		h := &handlers{where: "namespace " + name}
-		ns = &Namespace{handlers: h, h: h, srv: srv, name: name}
+		ns = &Namespace{handlers: h, h: h, srv: srv, name: name, before: srv.closing[name], opened: make(chan struct{})}
 		srv.namespaces[name] = ns
 	}
 	ns.dynamic = false // somebody holds it
@@ -201,7 +210,10 @@ func (srv *Server) Of(name string) *Namespace {
 
 // child makes a namespace under p. srv.mu is held.
 func (srv *Server) child(p *Parent, name string) *Namespace {
-	ns := &Namespace{handlers: p.handlers, h: p.handlers, srv: srv, name: name, dynamic: true, dynParent: p}
+	ns := &Namespace{
+		handlers: p.handlers, h: p.handlers, srv: srv, name: name, dynamic: true, dynParent: p,
+		before: srv.closing[name], opened: make(chan struct{}), gone: make(chan struct{}),
+	}
 	srv.namespaces[name] = ns
 	p.children[name] = ns
 	return ns
@@ -244,7 +256,7 @@ func (srv *Server) enter(name string, auth []byte) (*Namespace, error) {
 	parents := srv.parents
 	srv.mu.Unlock()
 	for _, p := range parents {
-		if !p.match(srv.ctx, name, event.ArgsOf(auth, nil)) {
+		if !srv.matches(p, name, auth) {
 			continue
 		}
 		srv.mu.Lock()
@@ -259,30 +271,22 @@ func (srv *Server) enter(name string, auth []byte) (*Namespace, error) {
 	return nil, &ConnectError{Message: "Invalid namespace"}
 }
 
+// matches asks p. A function that panics says no.
+func (srv *Server) matches(p *Parent, name string, auth []byte) (ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			srv.stats.panics.Add(1)
+			srv.log.Error("panic in a function of OfFunc; the client is refused", "nsp", name, "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	return p.match(srv.ctx, name, event.ArgsOf(auth, nil))
+}
+
 // lookup returns a namespace that this node has.
 func (srv *Server) lookup(name string) *Namespace {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	return srv.namespaces[name]
-}
-
-// closeInCluster stops listening to a namespace that nobody is in, unless somebody came meanwhile.
-func (srv *Server) closeInCluster(name string) {
-	srv.work.Go(func() {
-		if srv.lookup(name) != nil {
-			return
-		}
-		if err := srv.opts.Cluster.CloseNamespace(name); err != nil {
-			srv.log.Warn("cannot stop listening to the namespace", "nsp", name, "err", err)
-		}
-		if ns := srv.lookup(name); ns != nil { // made while we closed
-			ctx, cancel := context.WithTimeout(srv.ctx, openTimeout)
-			defer cancel()
-			if err := srv.opts.Cluster.Open(ctx, name); err != nil {
-				ns.reopen(srv.opts.Cluster)
-			}
-		}
-	})
 }
 
 // Shutdown closes all sessions with the reason "server shutting down", upon which the
@@ -331,15 +335,4 @@ func cleanName(name string) string {
 		return "/" + name
 	}
 	return name
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -36,6 +36,7 @@ type Socket struct {
 	state     state
 	accepting bool                // a goroutine is in accept, or was
 	waiting   []message           // sent before the client was told that it is connected
+	waits     int                 // bytes in waiting
 	inbox     *[]incoming         // what came and was not handled yet; nil when empty
 	size      int                 // bytes in the inbox
 	running   bool                // a goroutine is in run, or will be
@@ -270,10 +271,20 @@ func (s *Socket) deliver(m message, volatile bool) error {
 		s.mu.Unlock()
 		return ErrClosed
 	case connecting:
+		over := false
+		limit := s.ns.srv.opts.maxQueue()
 		if !volatile {
-			s.waiting = append(s.waiting, m)
+			s.waits += m.size()
+			if over = len(s.waiting) > 0 && s.waits > limit; !over {
+				s.waiting = append(s.waiting, m)
+			}
 		}
+		got := s.waits
 		s.mu.Unlock()
+		if over {
+			s.conn.eng.Close(&engine.CloseError{Reason: ReasonTransportError, Err: &LimitError{What: engine.LimitQueue, Limit: limit, Got: got}})
+			return ErrClosed
+		}
 		return nil
 	}
 	s.mu.Unlock()
@@ -288,15 +299,17 @@ func (s *Socket) deliver(m message, volatile bool) error {
 func (s *Socket) accept() {
 	for first := true; ; first = false {
 		s.mu.Lock()
-		if s.state != connecting || first && s.accepting {
+		if first && (s.state != connecting || s.accepting) {
 			s.mu.Unlock()
 			return
 		}
 		s.accepting = true
 		waiting := s.waiting
-		s.waiting = nil
+		s.waiting, s.waits = nil, 0
 		if !first && len(waiting) == 0 {
-			s.state = connected
+			if s.state == connecting {
+				s.state = connected
+			}
 			s.mu.Unlock()
 			return
 		}
@@ -314,6 +327,9 @@ func (s *Socket) accept() {
 
 // Disconnect takes the client out of the namespace; the official client does not come
 // back by itself then. With all, the whole connection is closed: every namespace of the client.
+//
+// Within a middleware it refuses the client; within OnConnect, the client is told first
+// that it is connected, and gets what was emitted to it.
 func (s *Socket) Disconnect(all bool) {
 	if all {
 		for _, o := range s.conn.sockets() {
@@ -328,27 +344,43 @@ func (s *Socket) Disconnect(all bool) {
 // end takes the socket out of its namespace, once, and queues OnDisconnect behind what
 // its client sent before. With tell, the client hears of it.
 func (s *Socket) end(cause *DisconnectError, tell bool) {
+	if tell && s.ns.rooms.seated(s) {
+		s.accept()
+	}
 	s.mu.Lock()
 	if s.state == ended {
 		s.mu.Unlock()
 		return
 	}
-	told := s.state == connected
+	was := s.state
 	s.state = ended
 	acks := s.acks
-	s.acks, s.waiting = nil, nil
+	s.acks = nil
+	goodbye := func() message {
+		return newMessage(&protocol.Packet{Type: protocol.Disconnect, Namespace: s.ns.name, ID: protocol.NoID})
+	}
+	refuse := was == connecting && !s.accepting
+	if tell && was == connecting && s.accepting {
+		s.waiting = append(s.waiting, goodbye()) // another goroutine is in accept, and sends it
+	} else {
+		s.waiting = nil
+	}
 	s.mu.Unlock()
 
 	s.ns.rooms.remove(s)
 	s.conn.drop(s)
-	if tell && told {
-		m := newMessage(&protocol.Packet{Type: protocol.Disconnect, Namespace: s.ns.name, ID: protocol.NoID})
+	switch {
+	case tell && was == connected:
+		m := goodbye()
 		_ = m.send(s.conn.eng, false)
+	case tell && refuse:
+		s.conn.refuse(s.ns.name, cause)
 	}
 	s.cancel(cause)
 	for _, w := range acks {
 		w(event.Args{}, ErrClosed)
 	}
+	s.ns.srv.work.begin() // inDisconnect is the last of this socket, and ends it
 	if s.push(incoming{kind: inDisconnect, cause: cause}) {
 		s.ns.srv.work.Go(s.conn.Flush)
 	}

@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// A tracker owns the goroutines that a server starts. Unlike a sync.WaitGroup it lets
-// new ones come while somebody waits: a handler that is waited for may end a socket.
+// A tracker counts the goroutines that a server starts, and the sockets that have ended but
+// have handlers to run. Unlike a sync.WaitGroup it lets new ones come while somebody waits:
+// a handler that is waited for may end a socket.
 type tracker struct {
 	mu   sync.Mutex
 	n    int
@@ -15,13 +16,17 @@ type tracker struct {
 
 // Go runs f on a goroutine of its own.
 func (t *tracker) Go(f func()) {
-	t.mu.Lock()
-	t.n++
-	t.mu.Unlock()
+	t.begin()
 	go func() {
 		defer t.done()
 		f()
 	}()
+}
+
+func (t *tracker) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n++
 }
 
 func (t *tracker) done() {
@@ -34,7 +39,7 @@ func (t *tracker) done() {
 	}
 }
 
-// Wait returns when there are no goroutines, or when ctx ends.
+// Wait returns when nothing is left, or when ctx ends.
 func (t *tracker) Wait(ctx context.Context) error {
 	t.mu.Lock()
 	if t.n == 0 {
