@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atollhq/atoll/cluster"
@@ -21,8 +22,8 @@ func (ns *Namespace) do(op *cluster.Op, answer func(cluster.Answer)) {
 		ns.broadcast(op)
 	case cluster.EmitAck:
 		a := newAck(ns, op, answer, func() {})
-		a.expire()
 		a.start()
+		a.expire()
 	case cluster.ServerEmit, cluster.ServerAsk:
 		ns.serverEvent(op, answer)
 	case cluster.Rooms:
@@ -96,6 +97,7 @@ type ack struct {
 	answer func(cluster.Answer)
 	lost   func() // a client is gone that was to answer
 	id     int64
+	left   atomic.Int64 // who has not answered
 
 	mu    sync.Mutex
 	open  []*Socket
@@ -117,9 +119,12 @@ func (a *ack) start() {
 			<-hold
 			if err != nil {
 				a.lost()
-				return
+			} else {
+				a.answer(cluster.Answer{Data: args.JSON(), Attachments: args.Attachments()})
 			}
-			a.answer(cluster.Answer{Data: args.JSON(), Attachments: args.Attachments()})
+			if a.left.Add(-1) == 0 {
+				a.end() // nobody is waited for: keep nothing until the time is up
+			}
 		}) {
 			asked = append(asked, s)
 		}
@@ -127,6 +132,7 @@ func (a *ack) start() {
 	a.mu.Lock()
 	a.open = asked
 	a.mu.Unlock()
+	a.left.Store(int64(len(asked)))
 	a.answer(cluster.Answer{First: true, Clients: len(asked)})
 	close(hold)
 	if len(asked) > 0 {
@@ -142,7 +148,9 @@ func (a *ack) expire() {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.timer = time.AfterFunc(d, a.end)
+	if len(a.open) > 0 { // not all have answered already
+		a.timer = time.AfterFunc(d, a.end)
+	}
 }
 
 // end forgets who has not answered.

@@ -83,6 +83,7 @@ func (e *IdleError) Error() string {
 }
 
 var (
+	errAskEarly     = errors.New("atoll: a middleware cannot ask its client, which is not connected yet; ask in OnConnect")
 	errNotConnected = errors.New("packet for a namespace before CONNECT")
 	errTwice        = errors.New("CONNECT to a namespace that the client is in already")
 	errPanicked     = errors.New("panic in OnConnect or a middleware")

@@ -97,7 +97,14 @@ func ackMessage(nsp string, id int64, args []any) (message, error) {
 
 // opMessage encodes the event of an operation.
 func opMessage(op *cluster.Op, id int64) message {
-	return newMessage(&protocol.Packet{Type: protocol.Event, Namespace: op.Namespace, ID: id, Data: op.Data, Attachments: op.Attachments})
+	m := newMessage(&protocol.Packet{Type: protocol.Event, Namespace: op.Namespace, ID: id, Data: op.Data, Attachments: op.Attachments})
+	if op.Flags&cluster.NoCompress != 0 {
+		m.head.Plain = true
+		for i := range m.all {
+			m.all[i].Plain = true
+		}
+	}
+	return m
 }
 
 // eventName is the name of an event in its JSON array.

@@ -165,6 +165,12 @@ func TestAskInOnConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r record
 		srv := atoll.NewServer(&atoll.Options{Logger: quiet()})
+		srv.Of("/").Use(func(ctx context.Context, s *atoll.Socket) error {
+			if _, err := s.Ask(ctx, "who"); err == nil {
+				t.Error("asked in a middleware, and got an answer")
+			}
+			return nil
+		})
 		srv.Of("/").OnConnect(func(ctx context.Context, s *atoll.Socket) error {
 			a, err := s.Ask(ctx, "who")
 			r.add("%v %v", a, err)

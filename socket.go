@@ -192,13 +192,18 @@ func (v volatile) Emit(_ context.Context, name string, args ...any) error {
 // Ask sends an event and waits for the client's ack. It ends with ctx, with the socket
 // (ErrClosed), or after Options.AckTimeout if ctx has no deadline.
 //
-// Within OnConnect, the first Ask tells the client that it is connected.
+// Within OnConnect, the first Ask tells the client that it is connected. In a middleware
+// there is nobody to ask yet: Ask returns an error at once.
 func (s *Socket) Ask(ctx context.Context, name string, args ...any) (event.Args, error) {
 	if err := checkName(name); err != nil {
 		return event.Args{}, err
 	}
 	ctx, cancel := s.ns.srv.ackContext(ctx, 0)
 	defer cancel()
+	mine := ctx.Value(connKey{}) == any(s.conn) // asked by a handler of the same client
+	if mine && !s.ns.rooms.seated(s) && s.ctx.Err() == nil {
+		return event.Args{}, errAskEarly
+	}
 	id := s.ns.nextID()
 	m, err := eventMessage(s.ns.name, id, name, args)
 	if err != nil {
@@ -219,7 +224,7 @@ func (s *Socket) Ask(ctx context.Context, name string, args ...any) (event.Args,
 		s.forget(id)
 		return event.Args{}, err
 	}
-	if ctx.Value(connKey{}) == any(s.conn) {
+	if mine {
 		s.accept() // OnConnect waits for the client: it must know that it is connected
 	}
 	handoff(ctx)

@@ -50,8 +50,8 @@ func (t Target) Volatile() Target {
 	return t
 }
 
-// Compress says whether the event may be compressed, where compression is on. The
-// default is that it may.
+// Compress says whether the event may be compressed on its way to clients that poll
+// (Engine.CompressAbove). The default is that it may.
 func (t Target) Compress(ok bool) Target {
 	t.flags &^= cluster.NoCompress
 	if !ok {
