@@ -60,6 +60,16 @@ func (c *conn) put(s *Socket) bool {
 	return true
 }
 
+// count says how many sockets are on the session.
+func (c *conn) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.one != nil {
+		return 1
+	}
+	return len(c.more)
+}
+
 // drop forgets a socket that has left its namespace.
 func (c *conn) drop(s *Socket) {
 	c.mu.Lock()
@@ -181,6 +191,11 @@ func (c *conn) wasConnected() bool {
 // connect makes the socket that a CONNECT packet asks for. What the client sends to it
 // meanwhile waits in its inbox, behind the connection itself.
 func (c *conn) connect(p *protocol.Packet) {
+	if c.count() >= c.srv.opts.maxNamespaces() {
+		c.srv.stats.refused.Add(1)
+		c.refuse(p.Namespace, &ConnectError{Message: "Too many namespaces"})
+		return
+	}
 	ns, err := c.srv.enter(p.Namespace, p.Data)
 	if err != nil {
 		c.refuse(p.Namespace, err)

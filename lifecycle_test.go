@@ -183,6 +183,30 @@ func TestConnectTimeout(t *testing.T) {
 	})
 }
 
+// A client cannot make the server hold any number of namespaces.
+func TestMaxNamespaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := atoll.NewServer(&atoll.Options{Logger: quiet(), MaxNamespaces: 2})
+		srv.OfPattern(regexp.MustCompile(`^/room-\d+$`))
+		sock := atolltest.Serve(t, srv).Dial(t, "/room-1", nil)
+		two, three := sock.Of("/room-2", nil), sock.Of("/room-3", nil)
+		defer two.Close()
+		defer three.Close()
+		if err := two.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := three.Connect(t.Context())
+		if e, ok := errors.AsType[*client.ConnectError](err); !ok || e.Message != "Too many namespaces" {
+			t.Errorf("one too many: got %v, want a refusal", err)
+		}
+		two.Disconnect()
+		synctest.Wait()
+		if err := three.Connect(t.Context()); err != nil {
+			t.Errorf("after another has left: %v", err)
+		}
+	})
+}
+
 func TestShutdownWaitsForHandlers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r record

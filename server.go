@@ -41,6 +41,10 @@ type Options struct {
 	// or has left its last one. If zero, 45 seconds. If negative, for ever.
 	ConnectTimeout time.Duration
 
+	// MaxNamespaces is how many namespaces a client may be in at once, over one session.
+	// If zero, 100.
+	MaxNamespaces int
+
 	// MaxAttachments is how many binary attachments an event may have. If zero, 10.
 	MaxAttachments int
 
@@ -75,6 +79,13 @@ func (o *Options) connectTimeout() time.Duration {
 		return 45 * time.Second
 	}
 	return o.ConnectTimeout
+}
+
+func (o *Options) maxNamespaces() int {
+	if o.MaxNamespaces <= 0 {
+		return 100
+	}
+	return o.MaxNamespaces
 }
 
 func (o *Options) maxAttachmentBytes() int {
