@@ -109,14 +109,15 @@ func (x ServerSide) AskAll(ctx context.Context, name string, args ...any) iter.S
 type serverInbox struct {
 	mu      sync.Mutex
 	queue   []func()
+	size    int // bytes of what waits, 128 more for each
 	running bool
 }
 
 // What bounds the server-side events of a namespace: questions worked on at once, and
-// other events that wait for their turn. What is too much is not handled, and logged.
+// bytes of other events that wait for their turn. What is too much is not handled, and logged.
 const (
 	maxServerAsks  = 1024
-	maxServerQueue = 1 << 16
+	maxServerQueue = 64 << 20
 )
 
 // serverEvent takes an event of another node to its handler. Without a handler, a node
@@ -146,14 +147,19 @@ func (ns *Namespace) serverEvent(op *cluster.Op, answer func(cluster.Answer)) {
 		})
 		return
 	}
+	size := 128 + len(op.Data)
+	for _, a := range op.Attachments {
+		size += len(a)
+	}
 	in := &ns.serverIn
 	in.mu.Lock()
-	if len(in.queue) >= maxServerQueue {
+	if in.size+size > maxServerQueue && in.size > 0 {
 		in.mu.Unlock()
 		ns.srv.log.Error("server-side handlers are too slow; an event is lost", "nsp", ns.name, "event", e.Name, "limit", maxServerQueue)
 		return
 	}
 	in.queue = append(in.queue, f)
+	in.size += size
 	start := !in.running
 	in.running = true
 	in.mu.Unlock()
@@ -166,7 +172,7 @@ func (in *serverInbox) run() {
 	for {
 		in.mu.Lock()
 		queue := in.queue
-		in.queue = nil
+		in.queue, in.size = nil, 0
 		if len(queue) == 0 {
 			in.running = false
 			in.mu.Unlock()
