@@ -1,6 +1,9 @@
 package cluster
 
-import "context"
+import (
+	"context"
+	"iter"
+)
 
 // A Bus carries messages between nodes. It does not look into them. This is all that
 // an adapter's author writes; clustertest holds the tests that each must pass.
@@ -35,4 +38,37 @@ type Counter interface {
 // A Speaker is a Bus whose clusters speak a dialect of their own. Other buses carry Native.
 type Speaker interface {
 	Dialect() Dialect
+}
+
+// A Log is a Bus that keeps what is published on some of its topics, in one order that is the same
+// for all, so that who was away can read what it missed. Offsets are opaque text without spaces.
+type Log interface {
+	Bus
+
+	// Kept reports whether the messages on topic are kept.
+	Kept(topic string) bool
+
+	// Append is Publish on a topic that is kept. It returns the message's place, which
+	// Follow and Since tell too.
+	Append(ctx context.Context, topic string, msg []byte) (offset string, err error)
+
+	// Follow is Subscribe on a topic that is kept. deliver gets every message from when Follow
+	// returns, one's own too, in the order of the log, each once, whatever happens to the
+	// connection meanwhile. Where some are no longer kept when they could be read at last,
+	// deliver is called with the offset of the last of them and a nil msg.
+	Follow(ctx context.Context, topic string, deliver func(topic, offset string, msg []byte)) (Subscription, error)
+
+	// Since yields what is kept on topic behind offset, in order, up to what was there when
+	// it was called. Where something behind offset is no longer kept, or offset is none of the
+	// log's, it yields an error that wraps ErrTrimmed, first.
+	Since(ctx context.Context, topic, offset string) iter.Seq2[Record, error]
+
+	// Compare returns -1, 0 or 1 where a is before, at or behind b.
+	Compare(a, b string) int
+}
+
+// A Record is a message in a Log.
+type Record struct {
+	Offset string
+	Data   []byte
 }

@@ -21,6 +21,12 @@ type Message struct {
 	Request   string // Ask, Reply: which question
 	Namespace string // Tell, Ask, Reply
 
+	// Routed says that the message is for one room and goes where that room has members, by
+	// the topic that Router.Route names, instead of to all.
+	Routed bool
+	// Offset is the place of a Tell in the bus's Log; set by the Node that receives it.
+	Offset string
+
 	// Life tells the lives of a sender apart: a random number that it keeps from its
 	// start to its end; 0 where the format has none.
 	Life uint64
@@ -58,4 +64,20 @@ type Dialect interface {
 // says how many nodes besides the given one will answer a question in a namespace.
 type Expecter interface {
 	Expect(ctx context.Context, bus Bus, node, namespace string) (int, error)
+}
+
+// A Router is a Dialect that can send what is for one room only to the nodes where the room
+// has members.
+type Router interface {
+	// Route names the topic that a node subscribes to while it has members of a room; it
+	// is empty for rooms whose messages go to all nodes.
+	Route(namespace, room string) string
+}
+
+// A Laner is a Dialect whose messages are numbered in several sequences, called lanes. Who receives
+// one message of a lane receives all that follow on it, until it unsubscribes. Where a
+// dialect is no Laner and numbers its messages at all, they are one lane.
+type Laner interface {
+	// Lane names the lane of a Tell or an Ask: of one to be encoded as of one that was decoded.
+	Lane(m *Message) string
 }

@@ -13,6 +13,9 @@ var (
 	// ErrUnsupported is wrapped by the error of a Dialect that cannot carry a message.
 	ErrUnsupported = errors.New("cluster: the format of this cluster cannot carry it")
 
+	// ErrTrimmed is wrapped by the errors of a Log that no longer keeps what was asked for.
+	ErrTrimmed = errors.New("cluster: the log no longer keeps everything behind that place")
+
 	// ErrTooLarge is wrapped by the error of a Bus that cannot carry a message of that size.
 	ErrTooLarge = errors.New("cluster: the message is too large for the bus")
 )

@@ -58,6 +58,10 @@ type Op struct {
 	Names   []string      // the rooms of JoinRooms and LeaveRooms
 	Close   bool          // Disconnect: close the connection below too
 	Timeout time.Duration // EmitAck, ServerAsk: how long answers are waited for; 0 where not known
+
+	// Offset is the operation's place in the log of the cluster; empty where it has none.
+	// Whoever tells leaves it empty.
+	Offset string
 }
 
 // An Answer is one answer to an Op that asks. A node gives exactly one answer with

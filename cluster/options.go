@@ -39,6 +39,20 @@ type Options struct {
 	// The answers to one question that wait to be read have the same limit.
 	MaxQueue int64
 
+	// RouteRooms has operations that are for one room go only to the nodes where it has
+	// members, where the dialect can (see Router). It makes a node's first Join of a room wait for the
+	// medium. It works as soon as all nodes of the cluster have it set.
+	RouteRooms bool
+
+	// Key, where set, authenticates all messages of the cluster: each carries a code made with
+	// it, and what carries none or a wrong one is dropped and counted. All nodes and emitters have
+	// the same, of at least 16 bytes. Only the native format can carry it.
+	Key []byte
+
+	// Observer makes a node that watches and asks but has no sockets: it does not announce
+	// itself, and nobody waits for its answers.
+	Observer bool
+
 	// Logger is told what an operator should know. If nil, slog.Default().
 	Logger *slog.Logger
 
