@@ -24,6 +24,7 @@ type Dial = func(address string) (cluster.Bus, error)
 const (
 	envName    = "ATOLL_CLUSTERTEST_NODE"
 	envAddress = "ATOLL_CLUSTERTEST_ADDRESS"
+	envTalk    = "ATOLL_CLUSTERTEST_TALK"
 )
 
 // Main is what TestMain calls. In a process that TestFrozen started it is a node, until
@@ -33,6 +34,10 @@ func Main(m *testing.M, dial Dial) {
 	if name == "" {
 		goleak.VerifyTestMain(m)
 		return
+	}
+	serve := serve
+	if os.Getenv(envTalk) != "" {
+		serve = serveTalker
 	}
 	if err := serve(name, os.Getenv(envAddress), dial); err != nil {
 		fmt.Fprintln(os.Stderr, "node", name+":", err)
@@ -71,21 +76,28 @@ func serve(name, address string, dial Dial) error {
 type Process struct {
 	t   *testing.T
 	cmd *exec.Cmd
+	in  io.Writer
+	out *bufio.Reader
 }
 
 // Start starts this test's binary again as a node with the given name, which dials address. It
 // returns when the node has joined; t kills it at its end. It needs Main.
 func Start(t *testing.T, name, address string) *Process {
 	t.Helper()
+	return start(t, name, address)
+}
+
+func start(t *testing.T, name, address string, env ...string) *Process {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Process{t, exec.Command(exe)}
-	p.cmd.Env = append(os.Environ(), envName+"="+name, envAddress+"="+address)
+	p := &Process{t: t, cmd: exec.Command(exe)}
+	p.cmd.Env = append(append(os.Environ(), envName+"="+name, envAddress+"="+address), env...)
 	p.cmd.Stderr = writer{t}
 	dieWithParent(p.cmd)
-	if _, err = p.cmd.StdinPipe(); err != nil { // it ends with us
+	if p.in, err = p.cmd.StdinPipe(); err != nil { // it ends with us
 		t.Fatal(err)
 	}
 	out, err := p.cmd.StdoutPipe()
@@ -96,7 +108,8 @@ func Start(t *testing.T, name, address string) *Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	word, _ := bufio.NewReader(out).ReadString('\n')
+	p.out = bufio.NewReader(out)
+	word, _ := p.out.ReadString('\n')
 	if strings.TrimSpace(word) != "ready" {
 		t.Fatalf("node %s said %q, want ready: does TestMain call clustertest.Main?", name, word)
 	}
