@@ -1,46 +1,93 @@
 //go:build unix
 
-// Package redistest starts Redis servers for tests: real ones, on a free port of the
-// loopback, in a directory that goes with the test.
+// Package redistest starts Redis servers for tests: real ones, on free ports of the
+// loopback, in directories that go with the test. One alone ([Start]), one with TLS ([StartTLS]), Valkey
+// ([StartValkey]), a master with Sentinels ([StartSentinel]), a Redis Cluster ([StartCluster],
+// [StartReplicated]).
+//
+// They keep nothing on disk: one that is killed and started again is empty.
 package redistest
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// A Server is a redis-server process that a test started.
+// A Server is a process that a test started. Its methods may be called by any number of goroutines at once.
 type Server struct {
+	settings
 	port int
-	dir  string
-	args []string
 
 	mu   sync.Mutex
 	proc *process
 }
 
+type settings struct {
+	binary string
+	dir    string
+	args   []string
+	conf   string      // of a sentinel: its file
+	tls    *tls.Config // what clients use; nil without TLS
+}
+
 type process struct {
 	cmd   *exec.Cmd
-	out   bytes.Buffer
+	out   output
 	ended chan struct{} // closed when it has ended
 }
 
-// Start starts a server, which ends with t. It skips t where redis-server is not installed.
-func Start(t testing.TB) *Server {
+// startTimeout is how long a server, or a cluster of them, may take to be ready.
+const startTimeout = 30 * time.Second
+
+// Start starts a server with further arguments, if any, which ends with t. It skips t where redis-server is
+// not installed.
+func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("redis-server is not installed (Debian: apt-get install redis-server)")
+	need(t, "redis-server")
+	return run(t, settings{binary: "redis-server", args: args})
+}
+
+// StartValkey starts a Valkey server, which ends with t. It skips t where valkey-server is not installed.
+func StartValkey(t testing.TB, args ...string) *Server {
+	t.Helper()
+	need(t, "valkey-server")
+	return run(t, settings{binary: "valkey-server", args: args})
+}
+
+// New starts a server whose files lie in dir. It ends with Kill.
+func New(dir string, args ...string) (*Server, error) {
+	return start(settings{binary: "redis-server", dir: dir, args: args})
+}
+
+var packages = map[string]string{
+	"redis-server": "redis-server", "redis-cli": "redis-tools",
+	"valkey-server": "valkey-server, from Debian 13 on; the tests with Redis test the same protocol",
+}
+
+// need skips t where a program is missing.
+func need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("%s is not installed (Debian: package %s)", name, packages[name])
+		}
 	}
-	s, err := New(t.TempDir())
+}
+
+// run starts a server, which ends with t.
+func run(t testing.TB, o settings) *Server {
+	t.Helper()
+	o.dir = t.TempDir()
+	s, err := start(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,13 +95,11 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// New starts a server whose files lie in dir. It ends with Kill.
-func New(dir string) (*Server, error) { return start(dir) }
-
-func start(dir string, args ...string) (*Server, error) {
+// start starts a server on a free port.
+func start(o settings) (*Server, error) {
 	var err error
 	for range 5 { // somebody else may take the port first
-		s := &Server{dir: dir, args: args}
+		s := &Server{settings: o}
 		if s.port, err = freePort(); err != nil {
 			return nil, err
 		}
@@ -63,50 +108,6 @@ func start(dir string, args ...string) (*Server, error) {
 		}
 	}
 	return nil, err
-}
-
-// StartCluster starts three servers that are one Redis Cluster, and returns their addresses. They end
-// with t. It skips t where redis-server or redis-cli is not installed.
-func StartCluster(t testing.TB) []string {
-	t.Helper()
-	for _, name := range []string{"redis-server", "redis-cli"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skip(name + " is not installed (Debian: apt-get install redis-server redis-tools)")
-		}
-	}
-	var servers []*Server
-	var addrs []string
-	for range 3 {
-		bus, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := start(t.TempDir(), "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Kill)
-		servers = append(servers, s)
-		addrs = append(addrs, s.Addr())
-	}
-	cmd := exec.Command("redis-cli", append(append([]string{"--cluster", "create"}, addrs...), "--cluster-replicas", "0", "--cluster-yes")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("redis-cli: %v: %s", err, out)
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		ready := 0
-		for _, s := range servers {
-			if strings.Contains(s.ask("CLUSTER INFO"), "cluster_state:ok") {
-				ready++
-			}
-		}
-		if ready == len(servers) {
-			return addrs
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("redistest: after 10 s, %d of %d servers of the cluster are ready", ready, len(servers))
-		}
-	}
 }
 
 func freePort() (int, error) {
@@ -132,15 +133,22 @@ func (s *Server) Kill() {
 	}
 }
 
+// Running reports whether the server was started and not killed.
+func (s *Server) Running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proc != nil
+}
+
 // Restart starts the server again, on its port, after Kill, and waits until it answers.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.proc != nil {
+		return fmt.Errorf("redistest: the server on %s runs: Kill it before Restart", s.Addr())
+	}
 	p := &process{ended: make(chan struct{})}
-	p.cmd = exec.Command("redis-server", append([]string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
-		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, s.args...)...)
+	p.cmd = exec.Command(s.binary, s.commandLine()...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	p.cmd.SysProcAttr = dieWithUs()
 	if err := p.cmd.Start(); err != nil {
@@ -150,36 +158,33 @@ func (s *Server) Restart() error {
 		p.cmd.Wait()
 		close(p.ended)
 	}()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-p.ended:
-			return fmt.Errorf("redistest: redis-server ended: %s", p.out.Bytes())
+			return fmt.Errorf("redistest: %s ended: %s", s.binary, p.out.String())
 		default:
 		}
-		if s.answers() {
+		if _, err := s.Do("PING"); err == nil {
 			s.proc = p
 			return nil
 		}
 	}
 	p.cmd.Process.Kill()
 	<-p.ended
-	return fmt.Errorf("redistest: redis-server does not answer: %s", p.out.Bytes())
+	return fmt.Errorf("redistest: %s does not answer within %v: %s", s.binary, startTimeout, p.out.String())
 }
 
-func (s *Server) answers() bool { return s.ask("PING") == "+PONG\r\n" }
-
-// ask sends one command and returns the beginning of the answer, nothing where there is none.
-func (s *Server) ask(command string) string {
-	c, err := net.DialTimeout("tcp", s.Addr(), time.Second)
-	if err != nil {
-		return ""
+// commandLine returns the arguments. What the caller gives comes last, so that it wins.
+func (s *Server) commandLine() []string {
+	port := []string{"--port", strconv.Itoa(s.port)}
+	if s.conf != "" {
+		return append(append([]string{s.conf, "--sentinel"}, port...), "--bind", "127.0.0.1")
 	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Second))
-	fmt.Fprintf(c, "%s\r\n", command)
-	var b [512]byte
-	n, _ := c.Read(b[:])
-	return string(b[:n])
+	if s.tls != nil {
+		port = []string{"--port", "0", "--tls-port", strconv.Itoa(s.port)}
+	}
+	return append(append(port, "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no"), s.args...)
 }
 
 // Stop freezes the server (SIGSTOP); Continue thaws it.
@@ -195,4 +200,25 @@ func (s *Server) signal(sig os.Signal) error {
 		return os.ErrProcessDone
 	}
 	return s.proc.cmd.Process.Signal(sig)
+}
+
+// output keeps the beginning of what a process says.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+const maxOutput = 64 << 10
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b.Write(p[:min(len(p), maxOutput-min(maxOutput, o.b.Len()))])
+	return len(p), nil
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
 }
