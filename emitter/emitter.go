@@ -5,19 +5,29 @@
 //	err := em.Of("/chat").To("lobby").Emit(ctx, "said", "hello")
 //	err = chat.Said.Emit(ctx, em.Of("/chat").To("lobby"), chat.Message{Text: "hello"})
 //
-// On Redis it writes what @socket.io/redis-emitter writes, so it reaches the clients of
-// Node.js nodes and of Atoll nodes alike. On other media it speaks what the nodes speak there.
+// On Redis and Postgres it writes what the official emitters write, so it reaches the
+// clients of Node.js nodes and of Atoll nodes alike. On other media it speaks what the
+// nodes speak there.
 //
-// An emitter is not a node: nobody counts it, waits for it or answers it, so it has no
-// acks and no Fetch. A program that needs them joins the cluster (cluster.Join) and makes a
-// server that no client connects to.
+// What [New] returns only tells. What [Connect] returns also asks: it waits for the acks of
+// clients and servers, and counts and lists sockets and rooms of the whole cluster.
+//
+//	em, err := emitter.Connect(ctx, bus, nil)
+//	...
+//	defer em.Close()
+//	n, err := em.To("lobby").Count(ctx)
+//	for answer, err := range em.To("lobby").Timeout(2*time.Second).AskAll(ctx, "ready?") {
+//
+// Neither is a node: nobody counts it, waits for it, or sends clients to it.
 package emitter
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/event"
@@ -32,23 +42,51 @@ import (
 // the order of one publisher (all that come with Atoll do), and at most once. A nil error
 // says that the medium took it, not that anybody was there.
 type Emitter struct {
-	publisher *cluster.Publisher
-	nsp       string
-	to        cluster.Selector
-	flags     cluster.Flags
+	teller  teller
+	asker   *asker // nil where it only tells
+	nsp     string
+	to      cluster.Selector
+	flags   cluster.Flags
+	timeout time.Duration
 }
 
-var _ event.Emitter = (*Emitter)(nil)
-
-// Options are the settings of an Emitter. There are none yet; nil is fine. What differs
-// from medium to medium (the prefix of Redis channels) is set where the bus is made.
-type Options struct{}
-
-// New returns an Emitter to the cluster on bus. The bus stays the caller's, and must be
-// open as long as the Emitter, or one made from it, is used.
-func New(bus cluster.Bus, _ *Options) *Emitter {
-	return &Emitter{publisher: cluster.NewPublisher(bus, nil), nsp: "/"}
+// A teller is a cluster.Publisher or a cluster.Node.
+type teller interface {
+	Tell(ctx context.Context, op *cluster.Op) error
 }
+
+var (
+	_ event.Emitter  = (*Emitter)(nil)
+	_ event.AllAsker = (*Emitter)(nil)
+)
+
+// Options are the settings of an Emitter; nil means all defaults. What differs from medium
+// to medium (the prefix of Redis channels) is set where the bus is made.
+type Options struct {
+	// Key authenticates the messages where the nodes of the cluster have one
+	// (cluster.Options.Key): the same, of at least 16 bytes. If nil, there is none.
+	Key []byte
+
+	// Timeout is how long questions wait, where neither their context nor
+	// Emitter.Timeout says otherwise. If zero, 5 seconds.
+	Timeout time.Duration
+
+	// Settle is how long Connect may listen for the nodes that are there. If zero, 100
+	// milliseconds. If negative, it does not wait.
+	Settle time.Duration
+
+	// Logger is told what an operator should know, by what Connect returns. If nil, slog.Default().
+	Logger *slog.Logger
+}
+
+// New returns an Emitter to the cluster on bus. It only tells: what asks returns an error
+// that wraps [ErrTellsOnly]. The bus stays the caller's, and must be open as long as the Emitter,
+// or one made from it, is used. New does not talk to the medium, and nothing is to be closed.
+func New(bus cluster.Bus, o *Options) *Emitter {
+	return &Emitter{teller: cluster.NewPublisher(bus, publisherOptions(o)), nsp: "/"}
+}
+
+func publisherOptions(o *Options) *cluster.PublisherOptions { return nil }
 
 // Of returns an Emitter to all sockets of another namespace. A slash in front that is
 // missing is added.
@@ -56,7 +94,7 @@ func (e *Emitter) Of(namespace string) *Emitter {
 	if !strings.HasPrefix(namespace, "/") {
 		namespace = "/" + namespace
 	}
-	return &Emitter{publisher: e.publisher, nsp: namespace}
+	return &Emitter{teller: e.teller, asker: e.asker, nsp: namespace}
 }
 
 // To adds rooms: the sockets that are in any of the rooms named so far. A socket in
@@ -95,6 +133,14 @@ func (e *Emitter) Compress(ok bool) *Emitter {
 	return &c
 }
 
+// Timeout sets how long questions wait. Without it, the context's deadline counts, or
+// else Options.Timeout. If zero or negative, it is as if it had not been set.
+func (e *Emitter) Timeout(d time.Duration) *Emitter {
+	c := *e
+	c.timeout = d
+	return &c
+}
+
 // Emit sends an event to the sockets. The arguments are encoded as event.Append does. It
 // returns when the medium has the event; the error says that it could not be reached, or
 // what cannot be encoded.
@@ -118,39 +164,37 @@ func (e *Emitter) Disconnect(ctx context.Context, all bool) error {
 	return e.tell(ctx, &cluster.Op{Kind: cluster.Disconnect, Close: all})
 }
 
-// ServerSide addresses the servers of the namespace, not the clients: what it sends goes to
-// their HandleServer handlers (serverSideEmit in Node.js). Rooms do not matter.
-func (e *Emitter) ServerSide() event.Emitter { return serverSide{e} }
-
-type serverSide struct{ e *Emitter }
-
-func (s serverSide) Emit(ctx context.Context, name string, args ...any) error {
-	return s.e.event(ctx, cluster.ServerEmit, name, args)
-}
-
-// ServerSideEmit is short for ServerSide().Emit.
-func (e *Emitter) ServerSideEmit(ctx context.Context, name string, args ...any) error {
-	return e.event(ctx, cluster.ServerEmit, name, args)
-}
-
 func (e *Emitter) event(ctx context.Context, kind cluster.Kind, name string, args []any) error {
+	op, err := e.eventOp(kind, name, args)
+	if err != nil {
+		return err
+	}
+	return e.tell(ctx, op)
+}
+
+func (e *Emitter) eventOp(kind cluster.Kind, name string, args []any) (*cluster.Op, error) {
 	if protocol.Reserved(name) {
-		return fmt.Errorf("emitter: %q is a reserved event name: choose another", name)
+		return nil, fmt.Errorf("emitter: %q is a reserved event name: choose another", name)
 	}
 	data, attachments, err := event.AppendEvent(nil, nil, name, args...)
 	if err != nil {
-		return fmt.Errorf("emitter: %w", err)
+		return nil, fmt.Errorf("emitter: %w", err)
 	}
-	return e.tell(ctx, &cluster.Op{Kind: kind, Data: data, Attachments: attachments})
+	return &cluster.Op{Kind: kind, Data: data, Attachments: attachments}, nil
 }
 
-func (e *Emitter) tell(ctx context.Context, op *cluster.Op) error {
+// address completes op.
+func (e *Emitter) address(op *cluster.Op) {
 	op.Namespace = e.nsp
-	if op.Kind != cluster.ServerEmit {
+	if op.Kind != cluster.ServerEmit && op.Kind != cluster.ServerAsk {
 		op.Selector = e.to
 		op.Flags = e.flags
 	}
-	if err := e.publisher.Tell(ctx, op); err != nil {
+}
+
+func (e *Emitter) tell(ctx context.Context, op *cluster.Op) error {
+	e.address(op)
+	if err := e.teller.Tell(ctx, op); err != nil {
 		return fmt.Errorf("emitter: %w", err)
 	}
 	return nil
