@@ -28,6 +28,9 @@ func (s *suite) cluster(t *testing.T) {
 	s.run(t, "order of each goroutine", s.order)
 	s.run(t, "large operation", s.large)
 	s.run(t, "namespaces", s.namespaces)
+	s.run(t, "many namespaces", s.manyNamespaces)
+	s.run(t, "rooms of every name", s.rooms)
+	s.run(t, "enter, and be reached at once", s.enter)
 	s.run(t, "publisher", s.publisher)
 	s.run(t, "questions of every kind", s.questions)
 	s.run(t, "a node does not answer", s.silent)
@@ -148,7 +151,7 @@ func (s *suite) order(t *testing.T) {
 
 func (s *suite) large(t *testing.T) {
 	a, b, _ := s.three(t)
-	blob := make([]byte, 8<<20)
+	blob := make([]byte, 10<<20)
 	for i := range blob {
 		blob[i] = byte(i * i >> 7)
 	}

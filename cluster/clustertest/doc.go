@@ -16,6 +16,9 @@
 //
 //	func TestBus(t *testing.T)     { clustertest.TestBus(t, open) }
 //	func TestCluster(t *testing.T) { clustertest.TestCluster(t, open) }
+//	func TestRouted(t *testing.T)  { clustertest.TestRouted(t, open) } // where the dialect is a cluster.Router
+//	func TestFaults(t *testing.T)  { clustertest.TestFaults(t, startRig) }
+//	func TestDeaths(t *testing.T)  { clustertest.TestDeaths(t, clustertest.Address(t, "ATOLL_TEST_MYBUS"), dial) }
 //	func TestFrozen(t *testing.T)  { clustertest.TestFrozen(t, clustertest.Address(t, "ATOLL_TEST_MYBUS"), dial) }
 //
 // A medium that lives in the process runs SimulateBus and SimulateCluster: the same tests
@@ -55,6 +58,7 @@ func Address(t *testing.T, env string) string {
 type suite struct {
 	open      Open
 	simulated bool
+	routed    bool // with Options.RouteRooms
 }
 
 // run runs one test, in a bubble of simulated time where the medium can be in one.

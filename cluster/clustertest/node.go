@@ -25,11 +25,24 @@ type server struct {
 	mu     sync.Mutex
 	ops    []*cluster.Op
 	answer func(op *cluster.Op, answer func(cluster.Answer)) // nil: the usual answers
+	told   func(op *cluster.Op)                              // not nil: gets what is told, which is not kept then
+}
+
+// hook has f get what is told from now on.
+func (s *server) hook(f func(op *cluster.Op)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = f
 }
 
 // Do implements cluster.Receiver.
 func (s *server) Do(op *cluster.Op, answer func(cluster.Answer)) {
 	s.mu.Lock()
+	if told := s.told; told != nil && answer == nil {
+		s.mu.Unlock()
+		told(op)
+		return
+	}
 	s.ops = append(s.ops, op)
 	f := s.answer
 	s.mu.Unlock()
@@ -96,7 +109,7 @@ func (s *suite) join(t *testing.T, name string) *member {
 	t.Helper()
 	m := &member{server: &server{name: name}, bus: s.open(t)}
 	n, err := cluster.Join(t.Context(), m.bus, &cluster.Options{
-		Name: name, Heartbeat: heartbeat, DeadAfter: deadAfter, Logger: logger(t),
+		Name: name, Heartbeat: heartbeat, DeadAfter: deadAfter, RouteRooms: s.routed, Logger: logger(t),
 		OnMember: func(x cluster.Member, up bool) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
