@@ -93,7 +93,7 @@ func (h *expiry) Pop() any {
 
 func sizeOf(s *Session) int64 {
 	const overhead = 512
-	n := overhead + len(s.PID) + len(s.SID) + len(s.Namespace) + len(s.Data) + len(s.Offset) + len(s.Last)
+	n := overhead + len(s.PID) + len(s.SID) + len(s.Namespace) + len(s.Data) + len(s.Offset) + len(s.Last) + len(s.Start)
 	for _, r := range s.Rooms {
 		n += 16 + len(r)
 	}

@@ -29,10 +29,12 @@ type Session struct {
 	// Offset is a place in the log: what is before it, and at it, and was for the socket,
 	// was sent to it. Last is the offset of the last event that was sent to it by then; empty for none.
 	// So a client that has Last, or something behind it, has missed nothing up to Offset, even where
-	// the log does not reach back to Last any more. Both are empty where another server wrote the
-	// session and did not say.
+	// the log does not reach back to Last any more. Start is where the log stood when the client was given its
+	// PID: a client that has got no event yet has missed what is behind that, unless Last is empty, too.
+	// All three are empty where another server wrote the session and did not say.
 	Offset string
 	Last   string
+	Start  string
 
 	// Revision is the store's: it tells this state of the session from all others.
 	Revision string

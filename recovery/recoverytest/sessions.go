@@ -71,7 +71,7 @@ func TestSessions(t *testing.T, open func(t testing.TB) recovery.Sessions, o *Op
 
 func newSession() *recovery.Session {
 	sid := rand.Text()[:20]
-	return &recovery.Session{PID: rand.Text(), SID: sid, Namespace: "/", Rooms: []string{sid, "room"}, Data: []byte(`{"a":1}`), Offset: "12-3", Last: "12-1"}
+	return &recovery.Session{PID: rand.Text(), SID: sid, Namespace: "/", Rooms: []string{sid, "room"}, Data: []byte(`{"a":1}`), Offset: "12-3", Last: "12-1", Start: "11-0"}
 }
 
 func create(t *testing.T, store recovery.Sessions, s *recovery.Session, ttl time.Duration) {
@@ -116,7 +116,7 @@ func wantUnknown(t *testing.T, store recovery.Sessions, pid string) {
 func wantSame(t *testing.T, got, want *recovery.Session) {
 	t.Helper()
 	if got.PID != want.PID || got.SID != want.SID || got.Namespace != want.Namespace || !slices.Equal(got.Rooms, want.Rooms) ||
-		string(got.Data) != string(want.Data) || got.Offset != want.Offset || got.Last != want.Last || got.Revision != want.Revision {
+		string(got.Data) != string(want.Data) || got.Offset != want.Offset || got.Last != want.Last || got.Start != want.Start || got.Revision != want.Revision {
 		t.Fatalf("got session %.2000q, want %.2000q", fmt.Sprintf("%+v", *got), fmt.Sprintf("%+v", *want))
 	}
 }
@@ -152,7 +152,7 @@ func (x *suite) values(t *testing.T) {
 		"JSON null":    func(s *recovery.Session) { s.Data = []byte("null") },
 		"unicode data": func(s *recovery.Session) { s.Data = []byte(`{"é":"😀\u0000"}`) },
 		"no rooms":     func(s *recovery.Session) { s.Rooms = nil },
-		"no places":    func(s *recovery.Session) { s.Offset, s.Last, s.Namespace = "", "", "" },
+		"no places":    func(s *recovery.Session) { s.Offset, s.Last, s.Start, s.Namespace = "", "", "", "" },
 		"large data":   func(s *recovery.Session) { s.Data = []byte(`"` + strings.Repeat("x", 200<<10) + `"`) },
 		"many rooms": func(s *recovery.Session) {
 			for i := range 2000 {
