@@ -6,15 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http/httptest"
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/atollhq/atoll"
-	"github.com/atollhq/atoll/adapter/redisbus"
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/event"
 )
@@ -24,7 +20,7 @@ type goNode struct {
 	name string
 	srv  *atoll.Server
 	node *cluster.Node
-	bus  *redisbus.Bus
+	bus  cluster.Bus
 	url  string
 	told chan string // server-side events
 }
@@ -35,24 +31,10 @@ type greeting struct {
 	Data  any      `json:"data"`
 }
 
-// dial makes a client of Redis.
-func dial(t testing.TB, addr string) rueidis.Client {
-	t.Helper()
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, ForceSingleClient: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
-}
-
 // startNode starts an Atoll node, which ends with t.
-func startNode(t testing.TB, name, redis string, namespaces ...string) *goNode {
+func startNode(t testing.TB, name string, bus cluster.Bus, namespaces ...string) *goNode {
 	t.Helper()
-	n := &goNode{name: name, told: make(chan string, 100)}
-	quiet := slog.New(slog.DiscardHandler)
-	n.bus = redisbus.New(dial(t, redis), &redisbus.Options{Logger: quiet})
-	t.Cleanup(func() { n.bus.Close() })
+	n := &goNode{name: name, bus: bus, told: make(chan string, 100)}
 	var err error
 	n.node, err = cluster.Join(t.Context(), n.bus, &cluster.Options{Name: name, Heartbeat: 200 * time.Millisecond, Logger: quiet})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 // atoll emit reaches the clients of Node.js nodes and of Atoll nodes.
 func TestEmitCommand(t *testing.T) {
-	w := startWorld(t)
+	w := startWorld(t, classic)
 	atoll := build(t, "cmd/atoll")
 	out, err := exec.Command(atoll, "emit", "--redis", "redis://"+w.redis.Addr(), "--room", "red", "--except", "blue", "news", `{"text":"grüße"}`, "7").CombinedOutput()
 	if err != nil {

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/atollhq/atoll/adapter/redisbus"
 )
 
 // TestRedisAway kills Redis: local delivery goes on, Emit reports what did not go out, and the
 // cluster heals by itself when Redis is back.
 func TestRedisAway(t *testing.T) {
-	w := startWorld(t)
+	w := startWorld(t, classic)
 	own, js := goActor{w.a}, jsActor{w.js, ""}
 	own.emit(t, who{}, "before")
 	wantOnly(t, w.barrier(t, own, everybody...), everybody, "before()")
@@ -31,7 +33,7 @@ func TestRedisAway(t *testing.T) {
 	if got := w.clients.of("b1"); len(got) != 0 {
 		t.Errorf("client of another node: got %q, want nothing", got)
 	}
-	if got := w.a.bus.Stats().Failed; got < 20 {
+	if got := w.a.bus.(*redisbus.Bus).Stats().Failed; got < 20 {
 		t.Errorf("got %d failed publications, want 20 or more", got)
 	}
 
@@ -41,7 +43,7 @@ func TestRedisAway(t *testing.T) {
 	}
 	start := time.Now()
 	for _, n := range []*goNode{w.a, w.b} {
-		eventually(t, "subscriptions of "+n.name, func() bool { return n.bus.Stats().Reconnects > 0 })
+		eventually(t, "subscriptions of "+n.name, func() bool { return n.bus.(*redisbus.Bus).Stats().Reconnects > 0 })
 	}
 	t.Logf("subscribed again %v after the restart", time.Since(start).Round(time.Millisecond))
 	eventually(t, "the Node.js node", func() bool {
@@ -63,7 +65,7 @@ func TestRedisAway(t *testing.T) {
 
 // TestRedisGarbage publishes malformed messages: they are counted, and do no harm.
 func TestRedisGarbage(t *testing.T) {
-	w := startWorld(t)
+	w := startWorld(t, classic)
 	client := dial(t, w.redis.Addr())
 	before := w.a.node.Stats().Malformed
 	sent := uint64(0)

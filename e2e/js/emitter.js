@@ -1,8 +1,7 @@
-// The official emitter for Redis.
+// The official emitters.
 "use strict";
 
-const { createClient } = require("redis");
-const { Emitter } = require("@socket.io/redis-emitter");
+const media = require("./media");
 
 let emitter;
 
@@ -15,11 +14,8 @@ function target({ nsp = "/", rooms = [], except = [], flags = {} }) {
 }
 
 module.exports = {
-  async "emitter.open"({ redis }) {
-    const client = createClient({ url: redis, socket: { reconnectStrategy: 50 } });
-    client.on("error", () => {});
-    await client.connect();
-    emitter = new Emitter(client);
+  async "emitter.open"({ adapter }) {
+    emitter = await media.emitter(adapter);
   },
   "emitter.emit": (c) => void target(c).emit(c.event, ...c.args),
   "emitter.join": (c) => void target(c).socketsJoin(c.names),

@@ -1,22 +1,12 @@
-// A Socket.IO server with the classic Redis adapter. A client is put into the rooms of its
+// A Socket.IO server with an official adapter. A client is put into the rooms of its
 // auth payload, and gets the data of it.
 "use strict";
 
 const http = require("http");
-const { createClient } = require("redis");
 const { Server } = require("socket.io");
-const { createAdapter } = require("@socket.io/redis-adapter");
+const media = require("./media");
 
 let io;
-const redis = [];
-
-async function connect(url) {
-  const client = createClient({ url, socket: { reconnectStrategy: 50 } });
-  client.on("error", () => {}); // it comes back by itself
-  redis.push(client);
-  await client.connect();
-  return client;
-}
 
 function welcome(socket) {
   const { rooms = [], data } = socket.handshake.auth;
@@ -36,11 +26,10 @@ function target({ nsp = "/", rooms = [], except = [], flags = {} }) {
 }
 
 module.exports = {
-  // serve {redis, adapter, namespaces} starts the server and returns its port.
-  async serve({ redis: url, adapter = {}, namespaces = ["/"] }, report) {
-    const [pub, sub] = await Promise.all([connect(url), connect(url)]);
+  // serve {adapter, options, namespaces} starts the server and returns its port.
+  async serve({ adapter, options = {}, namespaces = ["/"] }, report) {
     const server = http.createServer();
-    io = new Server(server, { adapter: createAdapter(pub, sub, adapter) });
+    io = new Server(server, { ...options, adapter: await media.adapter(adapter) });
     for (const name of namespaces) {
       const nsp = io.of(name);
       nsp.on("connection", welcome);

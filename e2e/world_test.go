@@ -9,19 +9,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/atollhq/atoll/adapter/redisbus"
 	"github.com/atollhq/atoll/emitter"
-	"github.com/atollhq/atoll/internal/redistest"
 )
 
-// A world is a cluster of two Atoll nodes and one Node.js node on a Redis of its own, with
+// A world is a cluster of two Atoll nodes and two Node.js nodes on a medium of its own, with
 // clients on all of them and emitters of both kinds.
 type world struct {
-	redis   *redistest.Server
-	js      *peer // the Node.js node
+	*place
+	js, js2 *peer // the Node.js nodes
 	clients *peer // all clients, and the official emitter
 	a, b    *goNode
-	jsURL   string
+	urls    map[string]string // of the nodes
 	sids    map[string]string
 
 	barriers int
@@ -37,21 +35,24 @@ var cast = map[string]struct {
 	"b1": {"b", []any{"red", "blue"}, object{"name": "bob"}},
 	"b2": {"b", []any{"blue", "7"}, object{"name": "bea"}},
 	"j1": {"js", []any{"red", 7, "x y#*?"}, object{"name": "jim"}},
-	"j2": {"js", []any{"blue", "green"}, object{"name": "joe"}},
+	"j2": {"js2", []any{"blue", "green"}, object{"name": "joe"}},
 }
 
-func startWorld(t testing.TB) *world {
+func startWorld(t testing.TB, m medium) *world {
 	t.Helper()
 	need(t)
-	w := &world{redis: redistest.Start(t), sids: make(map[string]string)}
-	w.js, w.clients = startPeer(t), startPeer(t)
-	var served struct{ Port int }
-	if err := json.Unmarshal(w.js.do(t, "serve", object{"redis": "redis://" + w.redis.Addr(), "namespaces": []string{"/", "/chat"}}), &served); err != nil {
-		t.Fatal(err)
+	w := &world{place: m.start(t), sids: make(map[string]string), urls: make(map[string]string)}
+	w.js, w.js2, w.clients = startPeer(t), startPeer(t), startPeer(t)
+	for name, js := range map[string]*peer{"js": w.js, "js2": w.js2} {
+		var served struct{ Port int }
+		if err := json.Unmarshal(js.do(t, "serve", object{"adapter": w.adapter, "namespaces": []string{"/", "/chat"}}), &served); err != nil {
+			t.Fatal(err)
+		}
+		w.urls[name] = fmt.Sprintf("http://127.0.0.1:%d", served.Port)
 	}
-	w.jsURL = fmt.Sprintf("http://127.0.0.1:%d", served.Port)
-	w.a = startNode(t, "a", w.redis.Addr(), "/chat")
-	w.b = startNode(t, "b", w.redis.Addr(), "/chat")
+	w.a = startNode(t, "a", w.bus(t), "/chat")
+	w.b = startNode(t, "b", w.bus(t), "/chat")
+	w.urls["a"], w.urls["b"] = w.a.url, w.b.url
 	eventually(t, "two Atoll nodes that know each other", func() bool {
 		return len(w.a.node.Peers()) == 1 && len(w.b.node.Peers()) == 1
 	})
@@ -65,10 +66,9 @@ func startWorld(t testing.TB) *world {
 func (w *world) connect(t testing.TB, name string) {
 	t.Helper()
 	c := cast[name]
-	url := map[string]string{"a": w.a.url, "b": w.b.url, "js": w.jsURL}[c.node]
 	var got struct{ SID string }
 	r := w.clients.do(t, "connect", object{
-		"name": name, "url": url, "auth": object{"rooms": c.rooms, "data": c.data},
+		"name": name, "url": w.urls[c.node], "auth": object{"rooms": c.rooms, "data": c.data},
 		"answer": object{"ack of": name, "bytes": []byte{1, 2}},
 	})
 	if err := json.Unmarshal(r, &got); err != nil {
@@ -79,15 +79,16 @@ func (w *world) connect(t testing.TB, name string) {
 
 // actors are all who can tell the cluster something.
 func (w *world) actors(t testing.TB) map[string]actor {
-	bus := redisbus.New(dial(t, w.redis.Addr()), nil)
-	t.Cleanup(func() { bus.Close() })
-	w.clients.do(t, "emitter.open", object{"redis": "redis://" + w.redis.Addr()})
-	return map[string]actor{
-		"atoll node":       goActor{w.a},
-		"node.js node":     jsActor{w.js, ""},
-		"atoll emitter":    goEmitter{emitter.New(bus, nil)},
-		"official emitter": jsActor{w.clients, "emitter."},
+	all := map[string]actor{
+		"atoll node":    goActor{w.a},
+		"node.js node":  jsActor{w.js, ""},
+		"atoll emitter": goEmitter{emitter.New(w.bus(t), nil)},
 	}
+	if w.emitter {
+		w.clients.do(t, "emitter.open", object{"adapter": w.adapter})
+		all["official emitter"] = jsActor{w.clients, "emitter."}
+	}
+	return all
 }
 
 func (w *world) askers() map[string]asker {
@@ -127,11 +128,13 @@ func wantOnly(t testing.TB, got map[string][]string, names []string, events ...s
 	}
 }
 
-func TestRedisTell(t *testing.T) {
-	w := startWorld(t)
-	for name, act := range w.actors(t) {
-		t.Run(name, func(t *testing.T) {
-			w.tell(t, act)
+func TestTell(t *testing.T) {
+	for _, m := range media {
+		t.Run(m.name, func(t *testing.T) {
+			w := startWorld(t, m)
+			for name, act := range w.actors(t) {
+				t.Run(name, func(t *testing.T) { w.tell(t, act) })
+			}
 		})
 	}
 }
@@ -205,6 +208,7 @@ func (w *world) tell(t *testing.T, act actor) {
 // tellServers checks server-side events, which the sender does not get itself.
 func (w *world) tellServers(t *testing.T, act actor) {
 	w.js.forget()
+	w.js2.forget()
 	bytes := []byte{9, 8}
 	act.serverEmit(t, "note", object{"n": 1}, "x", bytes)
 	want := "note(" + text(object{"n": 1}, "x", bytes) + ")"
@@ -216,10 +220,15 @@ func (w *world) tellServers(t *testing.T, act actor) {
 			t.Errorf("node %s: got %s, want %s", n.name, got, want)
 		}
 	}
-	if a, ok := act.(jsActor); !ok || a.prefix != "" {
+	if w.plain {
 		want = strings.Replace(want, text(bytes), `{"type":"Buffer","data":[9,8]}`, 1) // as Node.js nodes tell each other
-		eventually(t, "note at the Node.js node", func() bool { return len(w.js.of("/")) > 0 })
-		if got := w.js.of("/"); len(got) != 1 || got[0] != want {
+	}
+	for _, js := range []*peer{w.js, w.js2} {
+		if a, ok := act.(jsActor); ok && a.peer == js {
+			continue
+		}
+		eventually(t, "note at a Node.js node", func() bool { return len(js.of("/")) > 0 })
+		if got := js.of("/"); len(got) != 1 || got[0] != want {
 			t.Errorf("Node.js node: got %q, want %q", got, want)
 		}
 	}

@@ -15,14 +15,18 @@ import (
 	"github.com/atollhq/atoll/cluster"
 )
 
-func TestRedisAsk(t *testing.T) {
-	w := startWorld(t)
-	for name, a := range w.askers() {
-		t.Run(name, func(t *testing.T) { w.ask(t, a) })
+func TestAsk(t *testing.T) {
+	for _, m := range media {
+		t.Run(m.name, func(t *testing.T) {
+			w := startWorld(t, m)
+			for name, a := range w.askers() {
+				t.Run(name, func(t *testing.T) { w.ask(t, a) })
+			}
+			t.Run("remote sockets", w.remotes)
+			t.Run("count and rooms", w.counts)
+			t.Run("a namespace", w.namespace)
+		})
 	}
-	t.Run("remote sockets", w.remotes)
-	t.Run("count and rooms", w.counts)
-	t.Run("a namespace", w.namespace)
 }
 
 func equal(t testing.TB, what string, got, want []string) {
@@ -60,11 +64,12 @@ func (w *world) ask(t *testing.T, a asker) {
 	equal(t, "sockets of rooms", a.fetch(t, who{in: []string{"red", "green"}, except: []string{"x y#*?"}}), sockets("b1", "j2"))
 	equal(t, "no sockets", a.fetch(t, who{in: []string{"nobody"}}), nil)
 
-	want := []string{text(object{"from": "a"}), text(object{"from": "b"}), `{"from":"js","got":[{"n":1},"x"]}`}
+	js := `{"from":"js","got":[{"n":1},"x"]}`
+	want := []string{text(object{"from": "a"}), text(object{"from": "b"}), js, js}
 	if a, ok := a.(goActor); ok {
 		want = slices.DeleteFunc(want, func(s string) bool { return s == text(object{"from": a.name}) })
 	} else {
-		want = want[:2]
+		want = want[:3]
 	}
 	equal(t, "answers of servers", a.serverAsk(t, "question", object{"n": 1}, "x"), want)
 	if d := time.Since(start); d > 4*time.Second {
@@ -151,8 +156,8 @@ func (w *world) counts(t *testing.T) {
 
 // namespace checks that namespaces are apart.
 func (w *world) namespace(t *testing.T) {
-	w.clients.do(t, "connect", object{"name": "ca", "url": w.b.url + "/chat", "auth": object{"rooms": []any{"red"}}})
-	w.clients.do(t, "connect", object{"name": "cj", "url": w.jsURL + "/chat", "auth": object{"rooms": []any{"red"}}})
+	w.clients.do(t, "connect", object{"name": "ca", "url": w.urls["b"] + "/chat", "auth": object{"rooms": []any{"red"}}})
+	w.clients.do(t, "connect", object{"name": "cj", "url": w.urls["js"] + "/chat", "auth": object{"rooms": []any{"red"}}})
 	for _, a := range []actor{goActor{w.a}, jsActor{w.js, ""}} {
 		w.clients.forget()
 		a.emit(t, who{nsp: "/chat", in: []string{"red"}}, "in chat", 1)
@@ -165,7 +170,7 @@ func (w *world) namespace(t *testing.T) {
 
 // TestRedisFrozenPeer stops the Node.js node: the others answer, and it is missing by number.
 func TestRedisFrozenPeer(t *testing.T) {
-	w := startWorld(t)
+	w := startWorld(t, classic)
 	check(t, w.js.freeze())
 	defer w.js.thaw()
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -182,7 +187,7 @@ func TestRedisFrozenPeer(t *testing.T) {
 		}
 		got = append(got, s.ID)
 	}
-	want := []string{w.sids["a1"], w.sids["b1"], w.sids["b2"]}
+	want := []string{w.sids["a1"], w.sids["b1"], w.sids["b2"], w.sids["j2"]}
 	slices.Sort(got)
 	equal(t, "sockets", got, want)
 	if absent == nil || absent.Unnamed != 1 || len(absent.Nodes) != 0 {
