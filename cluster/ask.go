@@ -71,6 +71,10 @@ func (n *Node) Ask(ctx context.Context, op *Op) iter.Seq2[Answer, error] {
 	}
 }
 
+// Parts reports whether a question for Fetch may be answered in parts: a First answer that says in
+// Clients how many more follow, and those.
+func (n *Node) Parts() bool { return n.native }
+
 // ask registers and publishes a question.
 func (n *Node) ask(ctx context.Context, op *Op) (*question, error) {
 	q := &question{

@@ -67,6 +67,13 @@ type Log interface {
 	Compare(a, b string) int
 }
 
+// An Ender is a Log that can say where a topic's log ends: the offset of its last message, or what
+// else Since takes to mean "behind all that is there now". Every Log should be one: without
+// it nothing can be recovered before a node has seen its first message.
+type Ender interface {
+	End(ctx context.Context, topic string) (offset string, err error)
+}
+
 // A Record is a message in a Log.
 type Record struct {
 	Offset string

@@ -11,19 +11,25 @@ const (
 	Reply                            // an Answer
 	Heartbeat                        // "I am here"; who does not know the sender answers with its own
 	Goodbye                          // "I leave"
+	Missing                          // asks one sender for what did not come, or for how far it is
+	Again                            // the answer to Missing: what was asked for, as far as it is kept
+	Progress                         // tells how far the sender is on lanes that not all listen to
 )
 
 // A Message is what one node says to others.
 type Message struct {
 	Kind      MessageKind
 	From      string // the sending node; empty where the format does not say (emitters)
-	To        string // Reply: the node that asked
+	To        string // Reply: the node that asked; Missing, Again, Progress: the only node it is for
 	Request   string // Ask, Reply: which question
 	Namespace string // Tell, Ask, Reply
 
 	// Routed says that the message is for one room and goes where that room has members, by
-	// the topic that Router.Route names, instead of to all.
+	// the topic that Router.Route names, instead of to all. A Tell that has To set too goes to
+	// that one node, which has all members of the room there are; then ToLife is the
+	// node's Life.
 	Routed bool
+	ToLife uint64
 	// Offset is the place of a Tell in the bus's Log; set by the Node that receives it.
 	Offset string
 
@@ -38,6 +44,38 @@ type Message struct {
 	Op     *Op     // Tell, Ask
 	Answer *Answer // Reply
 	Member *Member // Heartbeat
+
+	// Marks tell how far the sender's lanes are. Heartbeat: those that changed since the last ones; with
+	// AllMarks, all that were ever used and are for all nodes. Goodbye, Progress: likewise. Again: the
+	// lanes that were asked for.
+	Marks    []Mark
+	AllMarks bool
+	// Spans are runs of numbers. Missing: what is asked for; a span that ends before it begins
+	// asks for no message but for the lane's Mark. Again: what will not come.
+	Spans []Span
+	// Parts are the messages of an Again.
+	Parts []Part
+}
+
+// A Mark says how far a sender is on a lane: all numbers below Next were used.
+type Mark struct {
+	Lane string
+	Next uint64
+}
+
+// A Span is a run of the numbers of a sender on a lane. Void says of numbers that will not come that no
+// message ever had them, so that none was lost.
+type Span struct {
+	Lane        string
+	First, Last uint64
+	Void        bool
+}
+
+// A Part is a Tell or an Ask that is sent again: its kind and its body, as Native writes them.
+type Part struct {
+	Lane   string
+	Number uint64
+	Data   []byte
 }
 
 // A Dialect is how messages are written. It holds no rooms, no sockets and no logic:
@@ -54,6 +92,8 @@ type Dialect interface {
 	// Decode reads what came on topic to node. It returns nil and no error for what is not
 	// for that node: its own messages, another's answers. (Its own heartbeats it may return:
 	// so a node finds out that another has the same id.) The message may keep data.
+	// Where node is empty it reads for everybody: it returns the messages of all nodes,
+	// with From set where the format tells it. So what a Log keeps is read.
 	//
 	// data is whatever somebody published: Decode returns an error for what it does not
 	// understand, never panics, and keeps what it allocates in proportion to len(data).
@@ -61,9 +101,22 @@ type Dialect interface {
 }
 
 // An Expecter is a Dialect spoken by nodes that do not announce themselves to us. Expect
-// says how many nodes besides the given one will answer a question in a namespace.
+// says how many nodes besides the given one will answer a question in a namespace. Where node
+// is empty an observer asks, which is not among those that are counted (see Observable).
 type Expecter interface {
 	Expect(ctx context.Context, bus Bus, node, namespace string) (int, error)
+}
+
+// An Observable is a Dialect whose nodes count each other by their subscriptions, or that can
+// show all namespaces at once. Where a dialect is no Observable, an observer (Options.Observer)
+// subscribes to what Topics names.
+type Observable interface {
+	// ObserverTopics names what an observer subscribes to instead of Topics: where namespace is empty, once,
+	// all operations of all namespaces if the medium can (by patterns); for one namespace, what it
+	// takes besides to hear the answers to its questions there, and its operations if the first could not.
+	// No subscription to them may be counted by Expect, a Node.js node's or ours, and none may
+	// bring a message twice.
+	ObserverTopics(node, namespace string) []string
 }
 
 // A Router is a Dialect that can send what is for one room only to the nodes where the room

@@ -17,24 +17,44 @@ const version = 1
 // Native panics if it is anything else.
 //
 // Topics are cluster+".all", which all nodes subscribe to (what is told and asked, announcements
-// and goodbyes: one topic, so that the order of one sender holds for all it says), and
-// cluster+".node."+id for the answers to one node.
+// and goodbyes: one topic, so that the order of one sender holds for all it says),
+// cluster+".node."+id for what is for one node (answers, repair, what is told to it alone), and
+// cluster+".room."+hash for what is routed to a room: 16 hexadecimal digits of the 64-bit FNV-1a
+// hash of the namespace, a zero byte and the room. Two rooms may share a topic; who listens for
+// one drops what is for the other.
+//
+// A dialect that has an official format writes with Native's Encode all that its format does not
+// know, and publishes it on topics of its own: to all nodes Heartbeat and Goodbye, and to the
+// node m.To each Missing, Again and Progress, and each Tell that has To set. Native
+// understands its own messages from any topic (Decode looks at the topic only where there is a key).
 //
 // # Format
 //
-// A message is a header and a body. Integers are unsigned varints (as in encoding/binary)
+// A message is a header and a body, and where the nodes have a key (Options.Key) a code of 16 bytes behind
+// them. Integers are unsigned varints (as in encoding/binary)
 // unless a width is given; a string or byte string is its length and its bytes; a list is the
 // number of its elements and the elements; a time is a signed varint of Unix nanoseconds.
 //
-//	header     0xA7, version (1 byte), kind (1 byte), life (8 bytes, big endian), number, from (string)
+//	header     0xA7, version (1 byte), kind (1 byte: 32 is added if it is routed to a room, 64 if it is for one
+//	           node), life (8 bytes, big endian), number, from (string); if it is for one node: to (string), toLife
 //	Tell 1     op
 //	Ask 2      request (string), op
 //	Reply 3    to (string), request (string), namespace (string), answer
-//	Heartbeat 4  name (string), started (time), version
-//	Goodbye 5  nothing
+//	Heartbeat 4  name (string), started (time), version, flags (1 byte: 1 routes, 2 strange, 4 observer,
+//	           8 all marks), marks
+//	Goodbye 5  marks
+//	Missing 6  spans
+//	Again 7    spans, marks, parts
+//	Progress 8 marks
+//
+//	marks      list of: lane (string), next
+//	spans      list of: lane (string), first, last, void (1 byte, 0 or 1)
+//	parts      list of: lane (string), number, message (bytes: its kind (1 byte, with 32 and 64 as in the header),
+//	           if it is for one node: to, toLife; and its body)
 //
 //	op         kind (1 byte), flags (1 byte), close (1 byte, 0 or 1), namespace (string), timeout (nanoseconds),
-//	           rooms, except, names (lists of strings), data (bytes), attachments (list of bytes)
+//	           rooms, except, names (lists of strings), data (bytes), attachments (list of bytes),
+//	           fields (1 byte)
 //	answer     first (1 byte, 0 or 1), clients, rooms (list of strings), data (bytes), attachments (list of
 //	           bytes), sockets (list of: id (string), rooms (list of strings), handshake, data (bytes))
 //
@@ -47,16 +67,54 @@ func Native(cluster string) Dialect {
 	if !validID(cluster) {
 		panic(fmt.Sprintf("cluster: Native(%q): the name of a cluster is 1 to %d letters, digits, - and _", cluster, maxID))
 	}
-	return native{all: cluster + ".all", node: cluster + ".node."}
+	return native{all: cluster + ".all", node: cluster + ".node.", room: cluster + ".room."}
 }
 
-type native struct{ all, node string }
+type native struct {
+	all, node, room string
+	seal            *seal // nil where there is no key
+}
+
+var (
+	_ Laner  = native{}
+	_ Router = native{}
+)
 
 const (
 	magic      = 0xA7
 	maxList    = 1 << 20
 	headerSize = 3 + 8
+	routedBit  = 32
+	toBit      = 64
 )
+
+// Route implements Router.
+func (d native) Route(namespace, room string) string {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for i := range len(namespace) {
+		h = (h ^ uint64(namespace[i])) * prime
+	}
+	h *= prime // the zero byte
+	for i := range len(room) {
+		h = (h ^ uint64(room[i])) * prime
+	}
+	const digits = "0123456789abcdef"
+	b := make([]byte, 0, 96)
+	b = append(b, d.room...)
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, digits[h>>shift&15])
+	}
+	return string(b)
+}
+
+// Lane implements Laner: what goes to all is one lane, and what is routed to a room is the lane of its topic.
+func (d native) Lane(m *Message) string {
+	if m.Routed && m.To == "" && m.Op != nil && len(m.Op.Rooms) == 1 {
+		return d.Route(m.Namespace, m.Op.Rooms[0])
+	}
+	return ""
+}
 
 func (d native) Topics(node, namespace string) []string {
 	if namespace != "" {
@@ -69,17 +127,49 @@ func (d native) Encode(m *Message) (string, []byte, error) {
 	if err := check(m); err != nil {
 		return "", nil, err
 	}
-	topic, b := d.appendTo(make([]byte, 0, sizeOf(m)), m)
+	topic := d.topic(m)
+	b, _ := d.appendTo(make([]byte, 0, sizeOf(m)), topic, m)
 	return topic, b, nil
 }
 
-// appendTo writes m, which check has found to be in order.
-func (d native) appendTo(b []byte, m *Message) (string, []byte) {
-	b = append(b, magic, version, byte(m.Kind))
+// topic returns where m is published.
+func (d native) topic(m *Message) string {
+	switch {
+	case m.To != "":
+		return d.node + m.To
+	case m.Kind == Progress && m.Routed && len(m.Marks) > 0:
+		return m.Marks[0].Lane
+	case m.Routed:
+		return d.Lane(m)
+	default:
+		return d.all
+	}
+}
+
+// appendTo writes m, which check has found to be in order, for topic. It returns where in it the body begins, which
+// ends before the seal.
+func (d native) appendTo(b []byte, topic string, m *Message) (data []byte, body int) {
+	kind := byte(m.Kind)
+	if m.Routed {
+		kind |= routedBit
+	}
+	if m.To != "" && m.Kind != Reply {
+		kind |= toBit
+	}
+	b = append(b, magic, version, kind)
 	b = binary.BigEndian.AppendUint64(b, m.Life)
 	b = binary.AppendUvarint(b, m.Number)
 	b = appendString(b, m.From)
-	topic := d.all
+	if kind&toBit != 0 {
+		b = appendString(b, m.To)
+		b = binary.AppendUvarint(b, m.ToLife)
+	}
+	body = len(b)
+	return d.seal.close(topic, appendBody(b, m)), body
+}
+
+// appendBody writes what stands behind the header of m.
+func appendBody(b []byte, m *Message) []byte {
 	switch m.Kind {
 	case Tell:
 		b = appendOp(b, m.Op)
@@ -87,7 +177,6 @@ func (d native) appendTo(b []byte, m *Message) (string, []byte) {
 		b = appendString(b, m.Request)
 		b = appendOp(b, m.Op)
 	case Reply:
-		topic = d.node + m.To
 		b = appendString(b, m.To)
 		b = appendString(b, m.Request)
 		b = appendString(b, m.Namespace)
@@ -96,47 +185,51 @@ func (d native) appendTo(b []byte, m *Message) (string, []byte) {
 		b = appendString(b, m.Member.Name)
 		b = binary.AppendVarint(b, m.Member.Started.UnixNano())
 		b = binary.AppendUvarint(b, uint64(m.Member.Version))
+		b = append(b, bit(m.Member.Routes)|bit(m.Member.Strange)<<1|bit(m.Member.Observer)<<2|bit(m.AllMarks)<<3)
+		b = appendMarks(b, m.Marks)
+	case Goodbye, Progress:
+		b = appendMarks(b, m.Marks)
+	case Missing:
+		b = appendSpans(b, m.Spans)
+	case Again:
+		b = appendSpans(b, m.Spans)
+		b = appendMarks(b, m.Marks)
+		b = appendParts(b, m.Parts)
 	}
-	return topic, b
+	return b
 }
 
 func (d native) Decode(node, topic string, data []byte) (*Message, error) {
+	data, err := d.seal.open(topic, data)
+	if err != nil {
+		return nil, err
+	}
 	if len(data) < headerSize || data[0] != magic {
 		return nil, errors.New("cluster: not a message of the native format")
 	}
 	if data[1] != version {
 		return nil, fmt.Errorf("cluster: a message of version %d of the native format: this node reads version %d", data[1], version)
 	}
-	m := &Message{Kind: MessageKind(data[2]), Life: binary.BigEndian.Uint64(data[3:])}
+	flags := data[2] & (routedBit | toBit)
+	m := &Message{Kind: MessageKind(data[2] &^ flags), Routed: flags&routedBit != 0, Life: binary.BigEndian.Uint64(data[3:])}
 	r := reader{b: data[headerSize:]}
 	m.Number = r.uint()
 	m.From = r.string()
 	if r.err == nil && m.From == node && m.Kind != Heartbeat {
 		return nil, nil
 	}
-	switch m.Kind {
-	case Tell:
-		m.Op = r.op()
-	case Ask:
-		m.Request = r.string()
-		m.Op = r.op()
-	case Reply:
-		m.To = r.string()
-		if r.err == nil && m.To != node {
+	if flags&toBit != 0 {
+		m.To, m.ToLife = r.string(), r.uint()
+		if r.err == nil && m.To != node && node != "" {
 			return nil, nil
 		}
-		m.Request = r.string()
-		m.Namespace = r.string()
-		m.Answer = r.answer()
-		m.Answer.Node = m.From
-	case Heartbeat:
-		m.Member = &Member{ID: m.From, Name: r.string(), Started: time.Unix(0, r.int()), Version: int(min(r.uint(), math.MaxInt32))}
-	case Goodbye:
-	default:
-		return nil, fmt.Errorf("cluster: a message of unknown kind %d", m.Kind)
+		if r.err == nil && m.Kind != Tell && m.Kind < Missing {
+			r.fail(errors.New("it is for one node"))
+		}
 	}
-	if m.Op != nil {
-		m.Namespace = m.Op.Namespace
+	r.body(m, node)
+	if r.err == errNotOurs {
+		return nil, nil
 	}
 	if r.err == nil && !validID(m.From) {
 		r.err = errors.New("no sender, or one whose id is none")
@@ -150,8 +243,52 @@ func (d native) Decode(node, topic string, data []byte) (*Message, error) {
 	return m, nil
 }
 
+var errNotOurs = errors.New("a message for another node")
+
+// body reads what stands behind the header of m.
+func (r *reader) body(m *Message, node string) {
+	switch m.Kind {
+	case Tell:
+		m.Op = r.op()
+	case Ask:
+		m.Request = r.string()
+		m.Op = r.op()
+	case Reply:
+		m.To = r.string()
+		if r.err == nil && m.To != node && node != "" {
+			r.fail(errNotOurs)
+		}
+		m.Request = r.string()
+		m.Namespace = r.string()
+		m.Answer = r.answer()
+		m.Answer.Node = m.From
+	case Heartbeat:
+		m.Member = &Member{ID: m.From, Name: r.string(), Started: time.Unix(0, r.int()), Version: int(min(r.uint(), math.MaxInt32))}
+		flags := r.byte()
+		m.Member.Routes, m.Member.Strange, m.Member.Observer = flags&1 != 0, flags&2 != 0, flags&4 != 0
+		m.AllMarks = flags&8 != 0
+		m.Marks = r.marks()
+	case Goodbye, Progress:
+		m.Marks = r.marks()
+	case Missing:
+		m.Spans = r.spans()
+	case Again:
+		m.Spans = r.spans()
+		m.Marks = r.marks()
+		m.Parts = r.parts()
+	default:
+		r.fail(errors.New("the kind is unknown"))
+	}
+	if m.Op != nil {
+		m.Namespace = m.Op.Namespace
+	}
+}
+
 // check reports whether m has what its kind needs and stays within the limits of the format.
 func check(m *Message) error {
+	if m.Routed && m.Kind != Tell && m.Kind != Progress {
+		return errors.New("routed, but not told")
+	}
 	switch m.Kind {
 	case Tell, Ask:
 		o := m.Op
@@ -162,6 +299,9 @@ func check(m *Message) error {
 			return fmt.Errorf("operation %v in a message of the wrong kind", o.Kind)
 		case m.Kind == Ask && m.Request == "":
 			return errors.New("a question without an id")
+		}
+		if m.Routed && len(o.Rooms) != 1 {
+			return errors.New("routed, but not to one room")
 		}
 		if max(len(o.Rooms), len(o.Except), len(o.Names), len(o.Attachments)) > maxList {
 			return fmt.Errorf("a list in an operation has over %d elements: %w", maxList, ErrUnsupported)
@@ -183,6 +323,14 @@ func check(m *Message) error {
 			return errors.New("no member")
 		}
 	case Goodbye:
+	case Missing, Again:
+		if m.To == "" {
+			return errors.New("for no node")
+		}
+	case Progress:
+		if m.To == "" && (!m.Routed || len(m.Marks) != 1) {
+			return errors.New("for no node and no room")
+		}
 	default:
 		return fmt.Errorf("a message of unknown kind %d", m.Kind)
 	}
@@ -197,7 +345,8 @@ func appendOp(b []byte, o *Op) []byte {
 	b = appendStrings(b, o.Except)
 	b = appendStrings(b, o.Names)
 	b = appendString(b, o.Data)
-	return appendStrings(b, o.Attachments)
+	b = appendStrings(b, o.Attachments)
+	return append(b, byte(o.Fields))
 }
 
 func (r *reader) op() *Op {
@@ -209,6 +358,7 @@ func (r *reader) op() *Op {
 	o.Names = r.strings()
 	o.Data = r.bytes()
 	o.Attachments = r.byteses()
+	o.Fields = Fields(r.byte())
 	return o
 }
 
@@ -242,7 +392,17 @@ func (r *reader) answer() *Answer {
 
 // sizeOf is about how many bytes m takes.
 func sizeOf(m *Message) int {
-	return 64 + len(m.From) + len(m.To) + len(m.Request) + sizeOfOp(m.Op) + sizeOfAnswer(m.Answer)
+	n := 64 + sealSize + len(m.From) + len(m.To) + len(m.Request) + sizeOfOp(m.Op) + sizeOfAnswer(m.Answer)
+	for i := range m.Marks {
+		n += 11 + len(m.Marks[i].Lane)
+	}
+	for i := range m.Spans {
+		n += 22 + len(m.Spans[i].Lane)
+	}
+	for i := range m.Parts {
+		n += 16 + len(m.Parts[i].Lane) + len(m.Parts[i].Data)
+	}
+	return n
 }
 
 func sizeOfOp(o *Op) int {

@@ -80,15 +80,15 @@ func TestNativeBytes(t *testing.T) {
 		want string
 	}{
 		{&Message{Kind: Goodbye, From: "a", Life: 1}, "a701 05 0000000000000001 00 0161"},
-		{&Message{Kind: Heartbeat, From: "a", Life: 1, Number: 2, Member: &Member{Name: "n", Started: time.Unix(0, 3), Version: 1}}, "a701 04 0000000000000001 02 0161 016e 06 01"},
+		{&Message{Kind: Heartbeat, From: "a", Life: 1, Number: 2, Member: &Member{Name: "n", Started: time.Unix(0, 3), Version: 1}}, "a701 04 0000000000000001 02 0161 016e 06 01 00"},
 		{
 			&Message{Kind: Tell, From: "a", Life: 1, Number: 200, Op: &Op{
 				Kind: Emit, Flags: Volatile, Namespace: "/", Timeout: 5, Selector: Selector{Rooms: []string{"r"}, Except: []string{"e"}},
 				Names: []string{"n"}, Close: true, Data: []byte("[]"), Attachments: [][]byte{{9}},
 			}},
-			"a701 01 0000000000000001 c801 0161 01 01 01 012f 05 010172 010165 01016e 025b5d 010109",
+			"a701 01 0000000000000001 c801 0161 01 01 01 012f 05 010172 010165 01016e 025b5d 010109 00",
 		},
-		{&Message{Kind: Ask, From: "a", Life: 1, Number: 1, Request: "q", Op: &Op{Kind: Rooms, Namespace: "/"}}, "a701 02 0000000000000001 01 0161 0171 09 00 00 012f 00 00 00 00 00 00"},
+		{&Message{Kind: Ask, From: "a", Life: 1, Number: 1, Request: "q", Op: &Op{Kind: Rooms, Namespace: "/"}}, "a701 02 0000000000000001 01 0161 0171 09 00 00 012f 00 00 00 00 00 00 00"},
 		{
 			&Message{Kind: Reply, From: "a", To: "b", Life: 1, Number: 1, Request: "q", Namespace: "/", Answer: &Answer{First: true, Clients: 2, Rooms: []string{"r"}, Data: []byte("d"), Sockets: []SocketInfo{{ID: "s", Rooms: []string{"t"}, Handshake: []byte("h"), Data: []byte("i")}}}},
 			"a701 03 0000000000000001 01 0161 0162 0171 012f 01 02 010172 0164 00 01 0173 010174 0168 0169",

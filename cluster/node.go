@@ -41,6 +41,7 @@ type Node struct {
 	beat   sync.WaitGroup // the pulse, which must be still before the goodbye
 	subs   []Subscription
 	ended  chan struct{} // closed when Close is done
+	looped chan struct{} // closed when the loop has ended
 
 	number   atomic.Uint64 // of the last message to all
 	receiver atomic.Pointer[Receiver]
@@ -86,6 +87,7 @@ func Join(ctx context.Context, bus Bus, o *Options) (*Node, error) {
 		self:       Member{ID: opts.ID, Name: opts.Name, Started: time.Now(), Version: version},
 		life:       newLife(),
 		ended:      make(chan struct{}),
+		looped:     make(chan struct{}),
 		inbox:      newQueue[work](opts.MaxQueue),
 		hello:      make(chan struct{}, 1),
 		rivals:     make(chan struct{}, 1),
@@ -216,7 +218,8 @@ func (n *Node) encode(m *Message) (topic string, data []byte, err error) {
 	} else {
 		b = *buffers.Get().(*[]byte)
 	}
-	topic, data = d.appendTo(b, m)
+	topic = d.topic(m)
+	data, _ = d.appendTo(b, topic, m)
 	return topic, data, nil
 }
 
@@ -320,6 +323,7 @@ func (n *Node) accept(m *Message, bytes int) {
 
 // loop performs what others told us, one by one.
 func (n *Node) loop() {
+	defer close(n.looped)
 	var items []work
 	for {
 		if items = n.inbox.take(items); items == nil {

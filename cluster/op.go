@@ -33,6 +33,19 @@ const (
 	NoCompress                   // is not to be compressed
 )
 
+// Fields are the parts of a SocketInfo.
+type Fields uint8
+
+const (
+	FieldID        Fields = 1 << iota // the id, which is always there; alone it asks for nothing else
+	FieldRooms                        // SocketInfo.Rooms
+	FieldHandshake                    // SocketInfo.Handshake
+	FieldData                         // SocketInfo.Data
+)
+
+// Has reports whether a Fetch that asks for f wants all of want: f is 0 where it wants everything.
+func (f Fields) Has(want Fields) bool { return f == 0 || f&want == want }
+
 // A Selector says which sockets of a namespace an operation is for: those in any of
 // Rooms (all, where Rooms is empty) that are in none of Except. A socket's id is a room.
 type Selector struct {
@@ -58,6 +71,7 @@ type Op struct {
 	Names   []string      // the rooms of JoinRooms and LeaveRooms
 	Close   bool          // Disconnect: close the connection below too
 	Timeout time.Duration // EmitAck, ServerAsk: how long answers are waited for; 0 where not known
+	Fields  Fields        // Fetch: what is wanted of each socket; 0, as in all formats but Native, is everything
 
 	// Offset is the operation's place in the log of the cluster; empty where it has none.
 	// Whoever tells leaves it empty.
@@ -65,12 +79,13 @@ type Op struct {
 }
 
 // An Answer is one answer to an Op that asks. A node gives exactly one answer with
-// First set, and to EmitAck as many more as First promised in Clients.
+// First set, and to EmitAck as many more as First promised in Clients. An answer to Fetch may come
+// in parts where Node.Parts says so: First tells in Clients how many follow, each with Sockets.
 type Answer struct {
 	Node  string // who answers; empty where the format does not say
 	First bool
 
-	Clients     int          // EmitAck: how many acks will follow from this node; Count: the count
+	Clients     int          // EmitAck: how many acks will follow from this node; Count: the count; Fetch: how many parts will follow
 	Sockets     []SocketInfo // Fetch
 	Rooms       []string     // Rooms
 	Data        []byte       // EmitAck: the JSON array of one client's ack; ServerAsk: of the node's answer

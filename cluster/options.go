@@ -49,9 +49,22 @@ type Options struct {
 	// the same, of at least 16 bytes. Only the native format can carry it.
 	Key []byte
 
-	// Observer makes a node that watches and asks but has no sockets: it does not announce
-	// itself, and nobody waits for its answers.
+	// Observer makes a node that watches and asks but has no sockets: it is no member, it does not
+	// announce itself, and nobody waits for it. It knows the members, and Ask works (it opens
+	// the namespace). A Receiver that is attached gets all operations, those that ask
+	// too, with a nil answer: of all namespaces where the dialect can (see Observable), else
+	// of those that are opened. While one is attached and RouteRooms is not set, Native's
+	// nodes route nothing, so that it sees everything.
 	Observer bool
+
+	// Resend is how many bytes of what this node told and asked it keeps, to send it again to nodes
+	// that it did not reach and to all when the bus was away. If zero, 16 MiB. If negative, none.
+	Resend int64
+
+	// RepairWait is how long operations may wait for one before them that did not come, while the bus
+	// works and nothing else of what is missing comes; then it is given up and reported
+	// (OnGap). If zero, two heartbeats. If negative, nothing is waited or asked for.
+	RepairWait time.Duration
 
 	// Logger is told what an operator should know. If nil, slog.Default().
 	Logger *slog.Logger
@@ -60,9 +73,20 @@ type Options struct {
 	// node's loop: in order with the operations that arrive, one call at a time. It must not block.
 	OnMember func(m Member, up bool)
 
+	// OnLeave, where set, is called right before OnMember for each node that goes. died
+	// says that it fell silent, or was started again, without a goodbye.
+	OnLeave func(m Member, died bool)
+
+	// OnMessage, where set, is called on the node's loop for each message that arrives: for an operation
+	// right before it is performed, for all others when they were taken in. It must neither block
+	// nor change m. It is for those who watch a cluster.
+	OnMessage func(m *Message)
+
 	// OnGap, where set, is called on the node's loop when messages first to last of the
 	// node with the id from have not come within a heartbeat of those around them. They are
 	// as good as lost; one that comes after all is still performed. It must not block.
+	// Where the bus is a Log that no longer kept what the node had yet to read, from is empty
+	// and both numbers are 0.
 	OnGap func(from string, first, last uint64)
 }
 
@@ -71,6 +95,8 @@ const (
 	defaultSettle     = 100 * time.Millisecond
 	defaultAskTimeout = 5 * time.Second
 	defaultMaxQueue   = 64 << 20
+	defaultResend     = 16 << 20
+	minKey            = 16
 	maxID             = 64
 )
 
@@ -105,6 +131,15 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.AskTimeout <= 0 {
 		c.AskTimeout = defaultAskTimeout
+	}
+	if c.Resend == 0 {
+		c.Resend = defaultResend
+	}
+	if c.RepairWait == 0 {
+		c.RepairWait = 2 * c.Heartbeat
+	}
+	if len(c.Key) > 0 && len(c.Key) < minKey {
+		return c, fmt.Errorf("cluster: Options.Key has %d bytes: it must have at least %d", len(c.Key), minKey)
 	}
 	if c.MaxQueue <= 0 {
 		c.MaxQueue = defaultMaxQueue
