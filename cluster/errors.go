@@ -10,6 +10,11 @@ var (
 	// ErrClosed is what a node's methods return after its Close.
 	ErrClosed = errors.New("cluster: the node is closed")
 
+	// ErrDelayed is wrapped by the error of a Tell whose operation is not on its way yet: the node keeps it,
+	// and it will be delivered in its place when the bus is back, if it still fits
+	// into Options.Resend then. The caller need not tell it again.
+	ErrDelayed = errors.New("cluster: not on its way yet, but kept: it will be delivered when the bus is back")
+
 	// ErrUnsupported is wrapped by the error of a Dialect that cannot carry a message.
 	ErrUnsupported = errors.New("cluster: the format of this cluster cannot carry it")
 

@@ -33,7 +33,14 @@ func examples() []*Message {
 		{Kind: Ask, From: "node-a", Life: 3, Number: 2, Request: "q1", Namespace: "/", Op: ask},
 		{Kind: Reply, From: "node-a", Life: 3, Number: 1, To: "node-b", Request: "q1", Namespace: "/", Answer: answer},
 		{Kind: Heartbeat, From: "node-a", Life: 3, Number: 12, Member: &Member{ID: "node-a", Name: "a name", Started: time.Unix(1, 2), Version: 1}},
-		{Kind: Goodbye, From: "node-a", Life: 3},
+		{Kind: Heartbeat, From: "node-a", Life: 3, Number: 12, Member: &Member{ID: "node-a", Started: time.Unix(1, 2), Routes: true}, AllMarks: true, Marks: []Mark{{"l", 7}, {"", 1}}},
+		{Kind: Goodbye, From: "node-a", Life: 3, Number: 9},
+		{Kind: Tell, From: "node-a", Life: 3, Number: 5, Namespace: "/", Routed: true, Op: &Op{Kind: Emit, Namespace: "/", Selector: Selector{Rooms: []string{"r"}}, Data: []byte("[]")}},
+		{Kind: Tell, From: "node-a", Life: 3, Number: 5, To: "node-b", ToLife: 77, Namespace: "/", Op: &Op{Kind: Emit, Namespace: "/", Data: []byte("[]")}},
+		{Kind: Missing, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{"l", 3, 400, false}, {"", 1, 0, false}}},
+		{Kind: Again, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{"l", 3, 4, true}}, Marks: []Mark{{"l", 9}}, Parts: []Part{{"l", 5, []byte("x")}}},
+		{Kind: Progress, From: "node-a", Life: 3, To: "node-b", Marks: []Mark{{"@", 9}}},
+		{Kind: Progress, From: "node-a", Life: 3, Routed: true, Marks: []Mark{{"atoll.room.x", 9}}},
 	}
 }
 
@@ -45,8 +52,13 @@ func TestNative(t *testing.T) {
 			t.Fatalf("Encode %v: %v", m, err)
 		}
 		want := "atoll.all"
-		if m.Kind == Reply {
+		switch {
+		case m.To != "":
 			want = "atoll.node.node-b"
+		case m.Kind == Progress:
+			want = "atoll.room.x"
+		case m.Routed:
+			want = "atoll.room.ef6d6717e797d838"
 		}
 		if topic != want {
 			t.Errorf("kind %d: got topic %q, want %q", m.Kind, topic, want)
@@ -79,8 +91,8 @@ func TestNativeBytes(t *testing.T) {
 		m    *Message
 		want string
 	}{
-		{&Message{Kind: Goodbye, From: "a", Life: 1}, "a701 05 0000000000000001 00 0161"},
-		{&Message{Kind: Heartbeat, From: "a", Life: 1, Number: 2, Member: &Member{Name: "n", Started: time.Unix(0, 3), Version: 1}}, "a701 04 0000000000000001 02 0161 016e 06 01 00"},
+		{&Message{Kind: Goodbye, From: "a", Life: 1}, "a701 05 0000000000000001 00 0161 00"},
+		{&Message{Kind: Heartbeat, From: "a", Life: 1, Number: 2, Member: &Member{Name: "n", Started: time.Unix(0, 3), Version: 1}}, "a701 04 0000000000000001 02 0161 016e 06 01 00 00"},
 		{
 			&Message{Kind: Tell, From: "a", Life: 1, Number: 200, Op: &Op{
 				Kind: Emit, Flags: Volatile, Namespace: "/", Timeout: 5, Selector: Selector{Rooms: []string{"r"}, Except: []string{"e"}},

@@ -51,6 +51,8 @@ type Node struct {
 	rivals   chan struct{} // holds a token when another node with our id was heard
 	seen     senders
 	quiet    quiet
+	logbook  logbook
+	interest interest
 	count    counters
 
 	mu         sync.Mutex
@@ -68,6 +70,10 @@ type work struct {
 	ask  string // the request to answer; empty for what is told
 	size int64
 	hook func()
+
+	msg           *Message // for Options.OnMessage
+	topic, offset string   // where it stands in the log; with op nil, that the node has read so far
+	kept          *keeping // Keep waits for it
 }
 
 // Join makes this process a node of the cluster that bus carries. When it returns, messages
@@ -97,6 +103,8 @@ func Join(ctx context.Context, bus Bus, o *Options) (*Node, error) {
 		namespaces: make(map[string]*opening),
 	}
 	_, n.native = n.dialect.(native)
+	n.logbook.log, _ = bus.(Log)
+	n.initRouting()
 	n.outbox.limit = opts.MaxQueue
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.tasks.Go(n.loop)
@@ -185,7 +193,11 @@ func (n *Node) Tell(ctx context.Context, op *Op) error {
 	if n.isClosed() {
 		return ErrClosed
 	}
-	topic, data, err := n.encode(&Message{Kind: Tell, Namespace: op.Namespace, Op: op})
+	m := &Message{Kind: Tell, Namespace: op.Namespace, Op: op}
+	if !n.route(m) {
+		return nil
+	}
+	topic, data, err := n.encode(m)
 	if err == nil {
 		err = n.publish(ctx, topic, data)
 		n.recycle(data)
@@ -237,7 +249,7 @@ func (n *Node) recycle(data []byte) {
 }
 
 func (n *Node) publish(ctx context.Context, topic string, data []byte) error {
-	err := n.bus.Publish(ctx, topic, data)
+	err := send(ctx, n.bus, topic, data)
 	if err != nil {
 		n.count.lost.Add(1)
 		return err
@@ -247,15 +259,29 @@ func (n *Node) publish(ctx context.Context, topic string, data []byte) error {
 }
 
 // receive takes a message from the bus. It decodes and queues, and does not wait.
-func (n *Node) receive(topic string, data []byte) {
-	m, err := n.decode(topic, data)
+func (n *Node) receive(topic string, data []byte) { n.incoming(topic, "", data) }
+
+// incoming takes a message from the bus, or from the log, where it has an offset. It returns nil where it was not for
+// this node.
+func (n *Node) incoming(topic, offset string, data []byte) *Message {
+	m, err := n.decode(n.self.ID, topic, data)
 	if err != nil {
 		n.malformed(topic, data, err)
-		return
+		return nil
 	}
 	if m == nil {
-		return
+		return nil
 	}
+	m.Offset = offset
+	if replayed(m.Op) {
+		m.Op.Offset = offset
+	}
+	n.take(m, topic, data)
+	return m
+}
+
+// take takes in what was decoded.
+func (n *Node) take(m *Message, topic string, data []byte) {
 	if m.From == n.self.ID {
 		if m.Kind == Heartbeat && m.Life != 0 && m.Life != n.life {
 			n.rival(m)
@@ -291,13 +317,13 @@ func (n *Node) receive(topic string, data []byte) {
 
 // decode has the dialect read a message. A dialect should not panic; if one does, whoever can
 // publish could stop all nodes with one message, so it ends here.
-func (n *Node) decode(topic string, data []byte) (m *Message, err error) {
+func (n *Node) decode(node, topic string, data []byte) (m *Message, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			m, err = nil, fmt.Errorf("the dialect panicked, please report this: %v", p)
 		}
 	}()
-	return n.dialect.Decode(n.self.ID, topic, data)
+	return n.dialect.Decode(node, topic, data)
 }
 
 func (n *Node) malformed(topic string, data []byte, err error) {
@@ -311,7 +337,10 @@ func (n *Node) accept(m *Message, bytes int) {
 		n.count.duplicates.Add(1)
 		return
 	}
-	w := work{op: m.Op, from: m.From, size: int64(bytes) + 256}
+	w := work{op: m.Op, from: m.From, size: int64(bytes) + weightOfOp(m.Op)}
+	if n.o.OnMessage != nil {
+		w.msg = m
+	}
 	if m.Kind == Ask {
 		w.ask = m.Request
 	}
@@ -331,9 +360,14 @@ func (n *Node) loop() {
 		}
 		for i := range items {
 			w := &items[i]
-			if w.hook != nil {
+			switch {
+			case w.hook != nil:
 				w.hook()
-			} else {
+			case w.op == nil:
+				n.logbook.reached(w.topic, w.offset)
+			case w.kept != nil:
+				n.fulfil(w)
+			default:
 				n.perform(w)
 			}
 			n.inbox.release(w.size)
@@ -343,14 +377,17 @@ func (n *Node) loop() {
 }
 
 func (n *Node) perform(w *work) {
+	if w.msg != nil {
+		n.o.OnMessage(w.msg)
+	}
 	r := n.receiver.Load()
 	switch {
 	case r == nil:
 		n.count.unattached.Add(1)
-		if w.ask != "" && w.op.Kind != ServerAsk { // there is nothing here, and nobody shall wait for us
+		if !n.o.Observer && w.ask != "" && w.op.Kind != ServerAsk { // there is nothing here, and nobody shall wait for us
 			n.replier(w)(Answer{First: true})
 		}
-	case w.ask != "":
+	case w.ask != "" && !n.o.Observer:
 		(*r).Do(w.op, n.replier(w))
 	default:
 		(*r).Do(w.op, nil)
@@ -379,16 +416,20 @@ func (n *Node) Close() error {
 	n.beat.Wait() // an announcement behind the goodbye would make us a member again
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if topic, data, err := n.encode(&Message{Kind: Goodbye}); err == nil {
-		n.publish(ctx, topic, data) // without it, others find out by DeadAfter
+	if !n.o.Observer {
+		if topic, data, err := n.encode(&Message{Kind: Goodbye}); err == nil {
+			n.publish(ctx, topic, data) // without it, others find out by DeadAfter
+		}
 	}
 	var errs []error
 	for _, s := range subs {
 		errs = append(errs, s.Close())
 	}
+	n.interest.close()
 	n.inbox.close()
 	n.outbox.close()
 	n.tasks.Wait()
+	n.interest.closeSubscriptions()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cluster: close: %w", err)
 	}

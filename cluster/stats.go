@@ -13,6 +13,7 @@ type Stats struct {
 	Dropped    uint64 // operations that found the queue full (MaxQueue)
 	Unattached uint64 // operations that came before a server was attached; dropped
 	Stray      uint64 // answers that nobody waited for any more
+	Trimmed    uint64 // times that the log had dropped what this node had yet to read
 	Gaps       uint64 // messages of other nodes that did not come in time
 
 	Asks    uint64 // questions asked
@@ -31,7 +32,7 @@ type Stats struct {
 type counters struct {
 	published, lost, received                         atomic.Uint64
 	malformed, duplicates, dropped, unattached, stray atomic.Uint64
-	gaps, asks, absent, answers                       atomic.Uint64
+	trimmed, gaps, asks, absent, answers                       atomic.Uint64
 	joins, leaves, deaths                             atomic.Uint64
 }
 
