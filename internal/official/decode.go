@@ -39,9 +39,12 @@ func (o Options) Decode(node, namespace string, data []byte) (Header, *cluster.M
 // DecodeData reads the data of a message, in JSON or MessagePack, whose header came beside it.
 func (o Options) DecodeData(h Header, data []byte) (*cluster.Message, error) {
 	var m *cluster.Message
-	body, err := open(data)
+	b, err := open(data)
+	if err == nil && h.Kind == FetchResponse {
+		b, err = b.plain()
+	}
 	if err == nil {
-		m, err = o.message(&h, body, body.json)
+		m, err = o.message(&h, b, b.json)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("official: %w: %w", ErrMalformed, err)
@@ -85,6 +88,15 @@ func open(data []byte) (*body, error) {
 	return b, nil
 }
 
+// plain returns b with Buffers in JSON in the place of attachments, as sockets are described.
+func (b *body) plain() (*body, error) {
+	if len(b.attachments) == 0 {
+		return b, nil
+	}
+	data, _, err := msgpack.AppendBufferJSON(nil, b.packed)
+	return &body{json: data}, err
+}
+
 var errTrailing = errors.New("bytes behind the message")
 
 func (o Options) decode(node, namespace string, data []byte) (h Header, m *cluster.Message, err error) {
@@ -105,28 +117,18 @@ func (o Options) decode(node, namespace string, data []byte) (h Header, m *clust
 		return h, nil, nil
 	}
 	if h.Kind == FetchResponse && len(b.attachments) > 0 {
-		// What describes sockets is plain JSON.
-		plain, _, err := msgpack.AppendBufferJSON(nil, b.packed)
-		if err != nil {
-			return h, nil, err
+		if b, err = b.plain(); err == nil {
+			inner, err = h.read(b.json)
 		}
-		b = &body{json: plain}
-		if inner, err = h.read(b.json); err != nil {
+		if err != nil {
 			return h, nil, err
 		}
 	}
 	m, err = o.message(&h, b, inner)
-	if m != nil {
-		m.To = to(node, m)
+	if m != nil && m.Kind == cluster.Reply {
+		m.To = node
 	}
 	return h, m, err
-}
-
-func to(node string, m *cluster.Message) string {
-	if m.Kind == cluster.Reply {
-		return node
-	}
-	return ""
 }
 
 // read reads a message but for its data, which it returns.
