@@ -1,0 +1,244 @@
+package redisstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/recovery"
+)
+
+var (
+	// ErrClosed is what the methods of a Bus return after its Close.
+	ErrClosed = errors.New("redisstream: the bus is closed")
+
+	// ErrAway is wrapped by what Publish returns while Redis is known not to answer.
+	ErrAway = errors.New("redisstream: Redis does not answer")
+)
+
+// maxMessage is the largest message that a Redis takes as it is installed (proto-max-bulk-len).
+const maxMessage = 512 << 20
+
+const (
+	firstPause   = 10 * time.Millisecond // between two tries
+	longestPause = time.Second
+)
+
+// A Bus is a cluster.Bus, a cluster.Log and a recovery.Sessions on Redis. It has a connection of its own for each
+// stream that it reads and one for its channels, and shares the client's for the rest. One Bus is for one node:
+// Node.js nodes count connections to know how many nodes there are. Any number of goroutines may use it.
+type Bus struct {
+	o        Options
+	client   rueidis.Client
+	dialect  *Dialect
+	channels channels
+
+	ctx   context.Context // ends with Close
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+	away  []atomic.Bool // of each stream: a write was not answered in time, and a probe runs
+	count counters
+
+	mu      sync.Mutex
+	closed  bool
+	subs    map[*subscription]struct{}
+	written []id               // of each stream: the last entry that this Bus wrote
+	readers map[string]*reader // by the key of their stream
+	moved   chan struct{}      // closed, and made anew, when a reader has read
+}
+
+// channels is what carries the channels: Pub/Sub, plain or sharded.
+type channels interface {
+	cluster.Bus
+	cluster.Counter
+}
+
+type counters struct{ appended, failed, read, reconnects, trimmed atomic.Uint64 }
+
+// Stats is what a Bus has counted.
+type Stats struct {
+	Appended   uint64 // entries that Redis took
+	Failed     uint64 // entries that Redis did not take, or did not say so in time
+	Read       uint64 // entries that were read
+	Reconnects uint64 // times that the reading of a stream went on after a failure
+	Trimmed    uint64 // times that entries were trimmed before they could be read
+}
+
+var (
+	_ cluster.Log       = (*Bus)(nil)
+	_ cluster.Ender     = (*Bus)(nil)
+	_ cluster.Speaker   = (*Bus)(nil)
+	_ cluster.Counter   = (*Bus)(nil)
+	_ recovery.Sessions = (*Bus)(nil)
+)
+
+// New returns a Bus on client, which stays open when the Bus is closed. It does not talk to Redis yet.
+func New(client rueidis.Client, o *Options) *Bus {
+	d := NewDialect(o)
+	b := &Bus{
+		o:       d.o,
+		client:  client,
+		dialect: d,
+		away:    make([]atomic.Bool, d.o.StreamCount),
+		subs:    make(map[*subscription]struct{}),
+		written: make([]id, d.o.StreamCount),
+		readers: make(map[string]*reader),
+		moved:   make(chan struct{}),
+	}
+	b.channels = newChannels(client, &b.o)
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	return b
+}
+
+// Dialect returns the format of @socket.io/redis-streams-adapter.
+func (b *Bus) Dialect() cluster.Dialect { return b.dialect }
+
+// Stats returns the counters.
+func (b *Bus) Stats() Stats {
+	return Stats{b.count.appended.Load(), b.count.failed.Load(), b.count.read.Load(), b.count.reconnects.Load(), b.count.trimmed.Load()}
+}
+
+// Kept reports whether topic stands for the entries of a namespace.
+func (b *Bus) Kept(topic string) bool { return strings.HasPrefix(topic, keptTopic) }
+
+// Publish sends msg to all who subscribe to topic: what stands for entries to the stream, the rest to channels. It
+// returns nil when Redis has it. It returns an error at once while Redis refuses connections, and after
+// Options.PublishTimeout (or ctx) where Redis is silent; the message may have been sent then.
+func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
+	switch {
+	case b.Kept(topic):
+		_, err := b.Append(ctx, topic, msg)
+		return err
+	case strings.HasPrefix(topic, strayTopic), topic == allTopic:
+		return fmt.Errorf("redisstream: publish: %q is only for reading: %w", topic, cluster.ErrUnsupported)
+	}
+	if _, goodbyes := b.dialect.side.All(); topic == goodbyes {
+		b.stopAnswering()
+	}
+	return b.channels.Publish(ctx, topic, b.stamp(topic, msg))
+}
+
+// Append writes msg, which the Dialect has encoded, to the stream of topic's namespace. The offset is the id of the entry.
+// After an error the entry may have been written all the same.
+func (b *Bus) Append(ctx context.Context, topic string, msg []byte) (offset string, err error) {
+	at, err := b.append(ctx, topic, msg)
+	if err != nil {
+		b.count.failed.Add(1)
+		return "", fmt.Errorf("redisstream: append: %w", err)
+	}
+	b.count.appended.Add(1)
+	return at.String(), nil
+}
+
+func (b *Bus) append(ctx context.Context, topic string, msg []byte) (at id, err error) {
+	namespace, ok := strings.CutPrefix(topic, keptTopic)
+	if !ok {
+		return at, fmt.Errorf("topic %q is not kept: %w", topic, cluster.ErrUnsupported)
+	}
+	index, _ := b.o.streamOf(namespace)
+	switch {
+	case b.ctx.Err() != nil:
+		return at, ErrClosed
+	case b.away[index].Load():
+		return at, ErrAway
+	case len(msg) > maxMessage:
+		return at, fmt.Errorf("%d bytes: %w", len(msg), cluster.ErrTooLarge)
+	}
+	fields, err := args(string(msg)) // a copy: the command may outlive the call when ctx ends first
+	if err != nil {
+		return at, err
+	}
+	cmd := b.client.B().Arbitrary("XADD").Keys(b.o.key(index))
+	if b.o.MaxLen > 0 {
+		cmd = cmd.Args("MAXLEN", "~", strconv.FormatInt(b.o.MaxLen, 10))
+	}
+	limited, cancel := context.WithTimeout(ctx, b.o.PublishTimeout)
+	defer cancel()
+	text, err := b.client.Do(limited, cmd.Args("*").Args(fields...).Build()).ToString()
+	// The client may notice the deadline before the context does.
+	if err != nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
+		b.probe(index)
+		return at, fmt.Errorf("%w for %v", ErrAway, b.o.PublishTimeout)
+	}
+	if err != nil {
+		return at, err
+	}
+	if at, ok = parseID(text); !ok {
+		return at, fmt.Errorf("%q is no id of a stream", text)
+	}
+	b.mu.Lock()
+	if b.written[index].before(at) {
+		b.written[index] = at
+	}
+	b.mu.Unlock()
+	return at, nil
+}
+
+// probe has writes to a stream fail at once until Redis answers, and readers connect anew.
+func (b *Bus) probe(index int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || !b.away[index].CompareAndSwap(false, true) {
+		return
+	}
+	for _, r := range b.readers {
+		r.kick()
+	}
+	key := b.o.key(index)
+	b.o.Logger.Warn("redisstream: Redis does not answer; messages are not sent until it does", "stream", key, "waited", b.o.PublishTimeout)
+	b.tasks.Go(func() {
+		defer b.away[index].Store(false)
+		for pause := firstPause; b.ctx.Err() == nil; pause = min(2*pause, longestPause) {
+			ctx, cancel := context.WithTimeout(b.ctx, b.o.PublishTimeout)
+			err := b.client.Do(ctx, b.client.B().Type().Key(key).Build()).Error()
+			cancel()
+			if err == nil {
+				b.o.Logger.Info("redisstream: Redis answers again", "stream", key)
+				return
+			}
+			sleep(b.ctx, pause)
+		}
+	})
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// Count returns how many connections subscribe to a channel, on all nodes of Redis together.
+func (b *Bus) Count(ctx context.Context, topic string) (int, error) {
+	return b.channels.Count(ctx, topic)
+}
+
+// Close ends all subscriptions and waits for them. The client stays open. Close may be called twice.
+func (b *Bus) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	subs := make([]*subscription, 0, len(b.subs))
+	for s := range b.subs {
+		subs = append(subs, s)
+	}
+	b.mu.Unlock()
+	b.stop()
+	err := b.channels.Close()
+	for _, s := range subs {
+		s.Close()
+	}
+	b.tasks.Wait()
+	return err
+}

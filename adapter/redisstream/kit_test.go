@@ -1,0 +1,97 @@
+//go:build unix
+
+package redisstream_test
+
+import (
+	"testing"
+
+	"github.com/redis/rueidis"
+
+	"github.com/atollhq/atoll/adapter/redisstream"
+	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/cluster/clustertest"
+	"github.com/atollhq/atoll/internal/redistest"
+	"github.com/atollhq/atoll/recovery"
+	"github.com/atollhq/atoll/recovery/recoverytest"
+)
+
+func TestBus(t *testing.T) {
+	s := redistest.Start(t)
+	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, s, nil) })
+}
+
+func TestCluster(t *testing.T) {
+	s := redistest.Start(t)
+	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, s, nil) })
+}
+
+// TestStreams runs the kit on several streams.
+func TestStreams(t *testing.T) {
+	s := redistest.Start(t)
+	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus {
+		return open(t, s, &redisstream.Options{StreamName: "other", ChannelPrefix: "mine", StreamCount: 3, Logger: quiet})
+	})
+}
+
+// TestFrozen stops the process of a node: it is missed by name.
+func TestFrozen(t *testing.T) {
+	clustertest.TestFrozen(t, redistest.Start(t).Addr(), dialBus)
+}
+
+// TestFaults has Redis keep what it took on disk: nothing may be lost.
+func TestFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	clustertest.TestFaults(t, func(t testing.TB) *clustertest.Rig {
+		s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "everysec")
+		return &clustertest.Rig{
+			Addr: s.Addr(),
+			Open: func(t testing.TB, addr string) cluster.Bus {
+				b, err := dialBus(addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b
+			},
+			Kill: s.Kill, Restart: s.Restart, Freeze: s.Stop, Thaw: s.Continue,
+			Lossless: true,
+		}
+	})
+}
+
+func TestSessions(t *testing.T) {
+	s := redistest.Start(t)
+	recoverytest.TestSessions(t, func(t testing.TB) recovery.Sessions { return open(t, s, nil) }, nil)
+}
+
+// TestRedisCluster runs the kits on three Redis servers that are one Redis Cluster.
+func TestRedisCluster(t *testing.T) {
+	addrs := redistest.StartCluster(t)
+	for name, o := range map[string]redisstream.Options{
+		"one stream":    {Logger: quiet},
+		"three streams": {Logger: quiet, StreamName: "three", ChannelPrefix: "three", StreamCount: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			open := func(t testing.TB) *redisstream.Bus {
+				c, err := rueidis.NewClient(option(addrs...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(c.Close)
+				if c.Mode() != rueidis.ClientModeCluster {
+					t.Fatalf("got mode %v, want a client of a cluster", c.Mode())
+				}
+				b := redisstream.New(c, &o)
+				t.Cleanup(func() { b.Close() })
+				return b
+			}
+			openBus := func(t *testing.T) cluster.Bus { return open(t) }
+			clustertest.TestBus(t, openBus)
+			recoverytest.TestSessions(t, func(t testing.TB) recovery.Sessions { return open(t) }, &recoverytest.Options{Many: 100})
+			if !testing.Short() {
+				clustertest.TestCluster(t, openBus)
+			}
+		})
+	}
+}
