@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/atollhq/atoll/cluster"
 )
@@ -151,15 +152,26 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	if err := b.ready(); err != nil {
 		return err
 	}
-	if limit := b.conn.MaxPayload(); int64(len(msg)) > limit {
-		return fmt.Errorf("natsbus: publish %d bytes, and the server's max_payload is %d bytes (raise it in the configuration of the NATS server): %w",
-			len(msg), limit, cluster.ErrTooLarge)
+	if err := b.fits(msg); err != nil {
+		return err
 	}
 	if err := b.conn.Publish(subject(topic), msg); err != nil {
 		return fmt.Errorf("natsbus: publish: %w", b.explain(err))
 	}
 	return nil
 }
+
+// fits says whether the server takes a message of this size.
+func (b *Bus) fits(msg []byte) error {
+	if limit := b.conn.MaxPayload(); int64(len(msg)) > limit {
+		return fmt.Errorf("natsbus: publish %d bytes, and the server's max_payload is %d bytes (raise it in the configuration of the NATS server): %w",
+			len(msg), limit, cluster.ErrTooLarge)
+	}
+	return nil
+}
+
+// logConn returns the connection to where the log is.
+func (b *Bus) logConn() *nats.Conn { return b.conn }
 
 // ready says whether something can be sent now.
 func (b *Bus) ready() error {
@@ -177,7 +189,8 @@ func (b *Bus) ready() error {
 
 // explain makes the client's words for a lost connection ours.
 func (b *Bus) explain(err error) error {
-	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionReconnecting) {
+	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionReconnecting) ||
+		errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) || codeOf(err) == codeUnavailable {
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	return err

@@ -33,6 +33,19 @@ func escape(topic string) string {
 	return string(b)
 }
 
+// token makes one token of a subject of any text that is not empty, a different one for each.
+func token(text string) string {
+	b := make([]byte, 0, len(text)+16)
+	for i := range len(text) {
+		if c := text[i]; c != '.' && plain(text, i) {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return string(b)
+}
+
 func plain(topic string, i int) bool {
 	switch c := topic[i]; c {
 	case '*', '>', '%', '$':
