@@ -3,6 +3,7 @@ package atoll
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,10 +42,16 @@ func (ns *Namespace) each(op *cluster.Op, answer func(cluster.Answer)) {
 	case cluster.JoinRooms:
 		for _, s := range to.sockets {
 			ns.rooms.enter(s, op.Names...)
+			s.changed()
+		}
+		if ns.rooms.routed && len(to.sockets) > 0 { // we do not wait
+			sockets := slices.Clone(to.sockets)
+			ns.srv.work.Go(func() { ns.listen(ns.srv.ctx, sockets...) })
 		}
 	case cluster.LeaveRooms:
 		for _, s := range to.sockets {
-			ns.rooms.exit(s, op.Names...)
+			ns.unlisten(ns.rooms.exit(s, op.Names...))
+			s.changed()
 		}
 	case cluster.Disconnect:
 		for _, s := range to.sockets {
@@ -77,16 +84,37 @@ func (ns *Namespace) broadcast(op *cluster.Op) {
 }
 
 func (ns *Namespace) spread(op *cluster.Op, to *receivers, id int64) {
-	m := opMessage(op, id)
+	volatile := op.Flags&cluster.Volatile != 0
+	offset := ""
+	if ns.srv.recovery != nil && id < 0 && !volatile {
+		offset = op.Offset
+	}
+	m := opMessage(op, id, offset)
 	if hook := ns.h.outgoing; hook != nil {
-		name := eventName(op.Data)
+		ns.tellHook(hook, op, to, offset != "")
+	}
+	for _, s := range to.sockets {
+		_ = s.deliver(m, volatile, offset) // a socket that ended meanwhile gets nothing
+	}
+}
+
+// tellHook calls the hook of OnAnyOutgoing for each receiver. Where the event comes from a log, nothing else can be
+// performed meanwhile, and a hook that emits would wait for itself: then it is called apart.
+func (ns *Namespace) tellHook(hook func(*Socket, string), op *cluster.Op, to *receivers, apart bool) {
+	name := eventName(op.Data)
+	if !apart {
 		for _, s := range to.sockets {
 			hook(s, name)
 		}
+		return
 	}
-	volatile := op.Flags&cluster.Volatile != 0
-	for _, s := range to.sockets {
-		_ = s.deliver(m, volatile) // a socket that ended meanwhile gets nothing
+	sockets := slices.Clone(to.sockets)
+	if !ns.hooks.put(ns.srv, 128+len(name)+8*len(sockets), func() {
+		for _, s := range sockets {
+			hook(s, name)
+		}
+	}) {
+		ns.srv.log.Error("OnAnyOutgoing is too slow; it is not told of an event", "nsp", ns.name, "event", name, "limit", maxServerQueue)
 	}
 }
 
@@ -177,16 +205,11 @@ func (s *Socket) info() cluster.SocketInfo {
 		shared = s.shared()
 	}
 	var err error
-	if i.Handshake, err = json.Marshal(shared); err != nil {
+	if i.Handshake, err = marshal(shared); err != nil {
 		s.log().Error("the handshake cannot be shown to other nodes", "err", err)
 		i.Handshake = []byte("{}")
 	}
-	if v := s.Data(); v != nil {
-		if i.Data, err = json.Marshal(v); err != nil {
-			s.log().Error("the socket's data cannot be shown to other nodes; what SetData stores must be JSON", "err", err)
-			i.Data = nil
-		}
-	}
+	i.Data = s.dataJSON()
 	return i
 }
 

@@ -62,7 +62,7 @@ func (e *Event) Reply(args ...any) error {
 		return err
 	}
 	e.id = -1
-	return e.sock.deliver(m, false)
+	return e.sock.deliver(m, false, "")
 }
 
 // incoming queues an event of the client.
@@ -201,10 +201,26 @@ func (s *Socket) answer(e *Event, err error) {
 func (s *Socket) connect() {
 	s.ns.srv.stats.sockets.Add(1)
 	s.ns.open(s.ctx)
-	err := s.ns.h.admit(s)
+	r := s.ns.srv.recovery
+	var from string // of a recovered socket
+	var events []missed
+	if r != nil {
+		from, events = r.begin(s)
+	}
+	var err error
+	if !s.recovered || !r.o.SkipMiddlewares {
+		err = s.ns.h.admit(s)
+	}
 	if err == nil {
-		if !s.ns.rooms.add(s) {
+		if s.recovered {
+			if !r.seat(s, from, events) {
+				return // ended meanwhile, or is closed
+			}
+		} else if !s.ns.rooms.add(s) {
 			return // ended meanwhile
+		}
+		if s.ns.rooms.routed {
+			s.ns.listen(s.ctx, s)
 		}
 		if h := s.ns.h.connect; h != nil {
 			err = h(s.ctx, s)
@@ -212,6 +228,9 @@ func (s *Socket) connect() {
 	}
 	if err == nil {
 		s.admitted = true
+		if r != nil {
+			r.secure(s)
+		}
 		s.accept()
 		return
 	}

@@ -1,6 +1,7 @@
 package atoll
 
 import (
+	"encoding/json"
 	"sync"
 
 	"github.com/atollhq/atoll/cluster"
@@ -95,9 +96,19 @@ func ackMessage(nsp string, id int64, args []any) (message, error) {
 	return m, nil
 }
 
-// opMessage encodes the event of an operation.
-func opMessage(op *cluster.Op, id int64) message {
-	m := newMessage(&protocol.Packet{Type: protocol.Event, Namespace: op.Namespace, ID: id, Data: op.Data, Attachments: op.Attachments})
+// opMessage encodes the event of an operation, with its offset, if not empty, as one argument more.
+//
+// See https://socket.io/docs/v4/socket-io-protocol/#connection-state-recovery
+func opMessage(op *cluster.Op, id int64, offset string) message {
+	data := op.Data
+	if n := len(data); offset != "" && n > 0 && data[n-1] == ']' {
+		buf := scratch.Get().(*[]byte)
+		data = append((*buf)[:0], data[:n-1]...)
+		data = appendQuoted(append(data, ','), offset)
+		data = append(data, ']')
+		defer putScratch(buf, data)
+	}
+	m := newMessage(&protocol.Packet{Type: protocol.Event, Namespace: op.Namespace, ID: id, Data: data, Attachments: op.Attachments})
 	if op.Flags&cluster.NoCompress != 0 {
 		m.head.Plain = true
 		for i := range m.all {
@@ -105,6 +116,19 @@ func opMessage(op *cluster.Op, id int64) message {
 		}
 	}
 	return m
+}
+
+// appendQuoted appends s as a JSON string.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			q, _ := json.Marshal(s) // a string has always an encoding
+			return append(b, q...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 // eventName is the name of an event in its JSON array.

@@ -28,14 +28,30 @@ type Namespace struct {
 	users   int  // sockets that are in it or on their way; under srv.mu
 	dynamic bool // made for a client, goes with its last one
 
-	opening   atomic.Bool     // with the cluster
-	opened    chan struct{}   // closed when that was tried
-	before    <-chan struct{} // closed when the cluster has left the last namespace of this name; nil: there is none
-	reopened  chan struct{}   // closed when reopen ends; nil: it never began
-	gone      chan struct{}   // closed when the last client of a dynamic namespace has left
+	opening   atomic.Bool            // with the cluster
+	opened    chan struct{}          // closed when that was tried
+	before    <-chan struct{}        // closed when the cluster has left the last namespace of this name; nil: there is none
+	reopened  chan struct{}          // closed when reopen ends; nil: it never began
+	gone      chan struct{}          // closed when the last client of a dynamic namespace has left
+	turn      turn                   // of events that are kept in memory
+	last      atomic.Pointer[string] // offset of the last of them
+	hooks     serverInbox            // calls of OnAnyOutgoing for events of a log
 	serverIn  serverInbox
 	asks      atomic.Int64 // questions of other nodes being worked on
 	dynParent *Parent
+}
+
+// init readies a namespace that nobody knows yet.
+func (ns *Namespace) init() {
+	if node := ns.srv.opts.Cluster; node != nil {
+		ns.rooms.routed = node.Routes()
+	}
+	if r := ns.srv.recovery; r != nil {
+		if k, ok := r.keeper.(*memoryKeeper); ok {
+			position := k.memory.Position()
+			ns.last.Store(&position)
+		}
+	}
 }
 
 // Name returns the namespace's name, which begins with a slash.
@@ -102,6 +118,32 @@ func (ns *Namespace) reopen(node *cluster.Node) {
 			ns.srv.log.Info("hearing other nodes in the namespace again", "nsp", ns.name)
 			return
 		}
+	}
+}
+
+// listen has the cluster send this node what is for the rooms of sockets. It waits for the medium, for
+// a few seconds at most.
+func (ns *Namespace) listen(ctx context.Context, sockets ...*Socket) {
+	handoff(ctx)
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	node := ns.srv.opts.Cluster
+	for _, s := range sockets {
+		names := ns.rooms.unheld(s)
+		if len(names) == 0 {
+			continue
+		}
+		if err := node.Enter(ctx, ns.name, names...); err != nil && ns.srv.ctx.Err() == nil && s.ctx.Err() == nil {
+			s.log().Warn("cannot hear other nodes in rooms yet; trying again", "rooms", len(names), "err", err)
+		}
+		ns.unlisten(ns.rooms.hold(s, names))
+	}
+}
+
+// unlisten tells the cluster that one socket less is in the rooms.
+func (ns *Namespace) unlisten(gone []string) {
+	if len(gone) > 0 {
+		ns.srv.opts.Cluster.Exit(ns.name, gone...)
 	}
 }
 

@@ -17,7 +17,8 @@ type room struct {
 // A seat is a socket's place in a room.
 type seat struct {
 	room *room
-	at   int
+	at   int32
+	held bool // the cluster was asked for the room because of this seat
 }
 
 // rooms holds who is where in one namespace. A socket's own id counts as a room that
@@ -27,6 +28,8 @@ type rooms struct {
 	all   room
 	byID  map[string]*Socket
 	named map[string]*room
+
+	routed bool // the cluster sends this node only what is for rooms that it has asked for
 }
 
 // add seats s among all. It reports false where s is in already, or was removed.
@@ -49,28 +52,38 @@ func (r *rooms) add(s *Socket) bool {
 	return true
 }
 
-// remove takes s out of everything, for good, and leaves it a list of the rooms it was in.
-func (r *rooms) remove(s *Socket) {
+// remove takes s out of everything, for good, and leaves it a list of the rooms it was in. It returns those
+// that the cluster was asked for because of s.
+func (r *rooms) remove(s *Socket) (gone []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.gone {
-		return
+		return nil
 	}
 	s.gone = true
 	if !s.seated {
-		return
+		return nil
 	}
 	last := len(r.all.members) - 1
 	moved := r.all.members[last]
 	r.all.members[s.at], moved.at = moved, s.at
 	r.all.members[last] = nil
 	r.all.members = r.all.members[:last]
-	delete(r.byID, s.id)
+	if r.byID[s.id] == s { // and not its own successor
+		delete(r.byID, s.id)
+	}
 	for _, st := range s.seats {
 		r.vacate(st)
 		s.early = append(s.early, st.room.name)
+		if st.held {
+			gone = append(gone, st.room.name)
+		}
+	}
+	if s.held {
+		gone = append(gone, s.id)
 	}
 	s.seats, s.seated = nil, false
+	return gone
 }
 
 // join seats s in a room. r.mu is held.
@@ -83,25 +96,26 @@ func (r *rooms) join(s *Socket, name string) {
 		rm = &room{name: name}
 		r.named[name] = rm
 	}
-	s.seats = append(s.seats, seat{rm, len(rm.members)})
+	s.seats = append(s.seats, seat{room: rm, at: int32(len(rm.members))})
 	rm.members = append(rm.members, s)
 }
 
-// leave takes s out of a room. r.mu is held.
-func (r *rooms) leave(s *Socket, name string) {
+// leave takes s out of a room. It reports whether the cluster was asked for it because of s. r.mu is held.
+func (r *rooms) leave(s *Socket, name string) (held bool) {
 	i := slices.IndexFunc(s.seats, func(st seat) bool { return st.room.name == name })
 	if i < 0 {
-		return
+		return false
 	}
 	st := s.seats[i]
 	s.seats = slices.Delete(s.seats, i, i+1)
 	r.vacate(st)
+	return st.held
 }
 
 // vacate fills a seat with the room's last member, and drops an empty room. r.mu is held.
 func (r *rooms) vacate(st seat) {
 	rm := st.room
-	last := len(rm.members) - 1
+	last := int32(len(rm.members) - 1)
 	if st.at != last {
 		moved := rm.members[last]
 		rm.members[st.at] = moved
@@ -135,18 +149,57 @@ func (r *rooms) enter(s *Socket, names ...string) {
 	}
 }
 
-func (r *rooms) exit(s *Socket, names ...string) {
+// exit returns those of the rooms that the cluster was asked for because of s, and is not any more.
+func (r *rooms) exit(s *Socket, names ...string) (gone []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, name := range names {
 		switch {
 		case s.gone:
 		case s.seated:
-			r.leave(s, name)
+			if r.leave(s, name) {
+				gone = append(gone, name)
+			}
 		default:
 			s.early = slices.DeleteFunc(s.early, func(n string) bool { return n == name })
 		}
 	}
+	return gone
+}
+
+// unheld lists the rooms that the cluster is to be asked for because of s. The socket's own is none of them, since
+// the id says where it is, unless it was made on another node.
+func (r *rooms) unheld(s *Socket) (names []string) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, st := range s.seats {
+		if !st.held {
+			names = append(names, st.room.name)
+		}
+	}
+	if s.recovered && s.seated && !s.held {
+		names = append(names, s.id)
+	}
+	return names
+}
+
+// hold notes that the cluster was asked for rooms because of s. It returns those of which that is not true, or not
+// any more: the cluster is to be told.
+func (r *rooms) hold(s *Socket, names []string) (gone []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range names {
+		i := slices.IndexFunc(s.seats, func(st seat) bool { return st.room.name == name })
+		switch {
+		case i >= 0 && !s.seats[i].held:
+			s.seats[i].held = true
+		case name == s.id && s.seated && !s.held:
+			s.held = true
+		default:
+			gone = append(gone, name)
+		}
+	}
+	return gone
 }
 
 // of lists the rooms of s, its own id first.

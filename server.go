@@ -16,6 +16,7 @@ import (
 	"github.com/atollhq/atoll/event"
 	"github.com/atollhq/atoll/internal/sid"
 	"github.com/atollhq/atoll/protocol"
+	"github.com/atollhq/atoll/recovery"
 )
 
 const (
@@ -32,6 +33,10 @@ type Options struct {
 	// Cluster joins the server with others. If nil, it is alone. The server does not
 	// close it: who makes a thing closes it.
 	Cluster *cluster.Node
+
+	// Recovery lets clients that were cut off come back to their rooms and data, with the
+	// events that they have missed; see the package's documentation. If nil, it is off.
+	Recovery *recovery.Options
 
 	// AckTimeout is how long an ack is waited for under a context without a deadline.
 	// If zero, 30 seconds.
@@ -126,6 +131,8 @@ type Server struct {
 	work   tracker
 	stats  counters
 
+	recovery *recoverer // nil: off
+
 	mu         sync.Mutex
 	namespaces map[string]*Namespace
 	parents    []*Parent
@@ -168,6 +175,9 @@ func NewServer(o *Options) *Server {
 		}
 	}
 	srv.eng = engine.NewServer(srv.accept, &eo)
+	if srv.opts.Recovery != nil {
+		srv.recovery = newRecoverer(srv)
+	}
 	srv.Of("/")
 	if node := srv.opts.Cluster; node != nil {
 		if err := node.Attach((*receiver)(srv)); err != nil {
@@ -211,6 +221,7 @@ func (srv *Server) Of(name string) *Namespace {
 	if ns == nil {
 		h := &handlers{where: "namespace " + name}
 		ns = &Namespace{handlers: h, h: h, srv: srv, name: name, before: srv.closing[name], opened: make(chan struct{})}
+		ns.init()
 		srv.namespaces[name] = ns
 	}
 	ns.dynamic = false // somebody holds it
@@ -225,6 +236,7 @@ func (srv *Server) child(p *Parent, name string) *Namespace {
 		handlers: p.handlers, h: p.handlers, srv: srv, name: name, dynamic: true, dynParent: p,
 		before: srv.closing[name], opened: make(chan struct{}), gone: make(chan struct{}),
 	}
+	ns.init()
 	srv.namespaces[name] = ns
 	p.children[name] = ns
 	return ns
@@ -332,7 +344,11 @@ type receiver Server
 func (r *receiver) Do(op *cluster.Op, answer func(cluster.Answer)) {
 	srv := (*Server)(r)
 	if ns := srv.lookup(op.Namespace); ns != nil {
-		ns.do(op, answer)
+		if srv.recovery != nil && op.Kind == cluster.Emit {
+			srv.recovery.remote(ns, op)
+		} else {
+			ns.do(op, answer)
+		}
 		return
 	}
 	if answer != nil {

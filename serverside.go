@@ -128,6 +128,10 @@ func (ns *Namespace) serverEvent(op *cluster.Op, answer func(cluster.Answer)) {
 		ns.srv.stats.malformed.Add(1)
 		return
 	}
+	if r := ns.srv.recovery; r != nil && string(name) == staleEvent {
+		r.stale(ns, event.ArgsOf(args, op.Attachments))
+		return
+	}
 	h := ns.h.server[string(name)]
 	if h == nil {
 		ns.srv.stats.unhandled.Add(1)
@@ -151,12 +155,17 @@ func (ns *Namespace) serverEvent(op *cluster.Op, answer func(cluster.Answer)) {
 	for _, a := range op.Attachments {
 		size += len(a)
 	}
-	in := &ns.serverIn
+	if !ns.serverIn.put(ns.srv, size, f) {
+		ns.srv.log.Error("server-side handlers are too slow; an event is lost", "nsp", ns.name, "event", e.Name, "limit", maxServerQueue)
+	}
+}
+
+// put has f, which keeps so many bytes, called behind what waits. It reports false where too much does.
+func (in *serverInbox) put(srv *Server, size int, f func()) bool {
 	in.mu.Lock()
 	if in.size+size > maxServerQueue && in.size > 0 {
 		in.mu.Unlock()
-		ns.srv.log.Error("server-side handlers are too slow; an event is lost", "nsp", ns.name, "event", e.Name, "limit", maxServerQueue)
-		return
+		return false
 	}
 	in.queue = append(in.queue, f)
 	in.size += size
@@ -164,8 +173,9 @@ func (ns *Namespace) serverEvent(op *cluster.Op, answer func(cluster.Answer)) {
 	in.running = true
 	in.mu.Unlock()
 	if start {
-		ns.srv.work.Go(in.run)
+		srv.work.Go(in.run)
 	}
+	return true
 }
 
 func (in *serverInbox) run() {

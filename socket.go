@@ -31,6 +31,7 @@ type Socket struct {
 	early  []string // rooms before it is seated, and after it has left
 	seated bool
 	gone   bool
+	held   bool // the cluster was asked for its own id as a room
 
 	mu        sync.Mutex
 	state     state
@@ -42,7 +43,10 @@ type Socket struct {
 	running   bool                // a goroutine is in run, or will be
 	acks      map[int64]ackWaiter // by id
 
-	admitted bool // OnConnect returned nil; the runner's alone
+	admitted  bool // OnConnect returned nil; the runner's alone
+	recovered bool // the runner's, before the socket is in the namespace
+
+	rec *keeping // nil: without recovery
 }
 
 type state uint8
@@ -63,6 +67,9 @@ func newSocket(c *conn, ns *Namespace, auth []byte) *Socket {
 	s := &Socket{id: sid.New(c.srv.tag), ns: ns, conn: c, auth: auth}
 	ctx, cancel := context.WithCancelCause(context.Background()) // end cancels it, at the latest when the server closes
 	s.ctx, s.cancel = &socketContext{ctx, c}, cancel
+	if c.srv.recovery != nil {
+		s.rec = new(keeping)
+	}
 	return s
 }
 
@@ -90,7 +97,7 @@ func handoff(ctx context.Context) {
 }
 
 // ID returns the socket's id: 20 characters, different in each namespace and after each
-// reconnection. It is also the name of a room that only this socket is in.
+// reconnection, unless the socket is recovered. It is also the name of a room that only this socket is in.
 func (s *Socket) ID() string { return s.id }
 
 // Namespace returns the namespace that the socket is in.
@@ -124,24 +131,52 @@ func (s *Socket) Connected() bool {
 	return s.state == connected
 }
 
-// Data returns what SetData stored; nil at first.
+// Recovered reports whether the client was here before and has its id, rooms and data again, and
+// gets what it has missed (Options.Recovery).
+func (s *Socket) Recovered() bool { return s.recovered }
+
+// changed has the session of the socket written, where there is one.
+func (s *Socket) changed() {
+	if s.rec != nil {
+		s.ns.srv.recovery.saver.touch(s)
+	}
+}
+
+// Data returns what SetData stored; nil at first. For a recovered socket it is what
+// recovery.Options.DecodeData makes of the JSON of that.
 func (s *Socket) Data() any {
 	b, _ := s.data.Load().(boxed)
 	return b.v
 }
 
-// SetData stores any value with the socket. Fetch shows it to all nodes, as JSON.
-func (s *Socket) SetData(v any) { s.data.Store(boxed{v}) }
+// SetData stores any value with the socket. Fetch shows it to all nodes, as JSON. With
+// Options.Recovery it is also what a recovered socket has, in the state in which it was when SetData was
+// called, or later.
+func (s *Socket) SetData(v any) {
+	s.data.Store(boxed{v})
+	s.changed()
+}
 
 // Rooms lists the rooms that the socket is in, its own id first. In OnDisconnect they
 // are the rooms that it was in.
 func (s *Socket) Rooms() []string { return s.ns.rooms.of(s) }
 
 // Join enters rooms. When it returns, messages to them from every node reach the socket.
-func (s *Socket) Join(rooms ...string) { s.ns.rooms.enter(s, rooms...) }
+// It waits for the cluster's medium where rooms are routed (cluster.Options.RouteRooms), for a few seconds at
+// most; a medium that is away is logged.
+func (s *Socket) Join(rooms ...string) {
+	s.ns.rooms.enter(s, rooms...)
+	s.changed()
+	if s.ns.rooms.routed {
+		s.ns.listen(s.ctx, s)
+	}
+}
 
 // Leave leaves rooms. Rooms that the socket is not in do not matter.
-func (s *Socket) Leave(rooms ...string) { s.ns.rooms.exit(s, rooms...) }
+func (s *Socket) Leave(rooms ...string) {
+	s.ns.unlisten(s.ns.rooms.exit(s, rooms...))
+	s.changed()
+}
 
 // To returns the sockets in any of the rooms, on all nodes, except this one.
 func (s *Socket) To(rooms ...string) Target { return s.Broadcast().To(rooms...) }
@@ -161,8 +196,27 @@ func (s *Socket) Broadcast() Target {
 //
 // An event emitted before the client knows that it is connected, in a middleware or in
 // OnConnect, is sent right after it does.
-func (s *Socket) Emit(_ context.Context, name string, args ...any) error {
+//
+// With Options.Recovery it waits until the log has the event; an error that is not ErrClosed then says
+// that it has not, and that the event is in line all the same. An event for a client that was
+// cut off and may come back is kept for it.
+func (s *Socket) Emit(ctx context.Context, name string, args ...any) error {
+	if s.rec != nil {
+		return s.keep(ctx, name, args)
+	}
 	return s.emit(false, name, args)
+}
+
+// keep sends an event by way of the log.
+func (s *Socket) keep(ctx context.Context, name string, args []any) error {
+	if !s.ns.rooms.seated(s) && !s.awaited() { // in a middleware, or for good
+		return s.emit(false, name, args)
+	}
+	op, err := s.ns.To(s.id).eventOp(cluster.Emit, name, args)
+	if err != nil {
+		return err
+	}
+	return s.ns.srv.recovery.keep(ctx, s.ns, op)
 }
 
 func (s *Socket) emit(volatile bool, name string, args []any) error {
@@ -176,7 +230,7 @@ func (s *Socket) emit(volatile bool, name string, args []any) error {
 	if hook := s.ns.h.outgoing; hook != nil {
 		hook(s, name)
 	}
-	return s.deliver(m, volatile)
+	return s.deliver(m, volatile, "")
 }
 
 // Volatile sends events that are dropped, and counted, if they would have to wait for
@@ -220,11 +274,14 @@ func (s *Socket) Ask(ctx context.Context, name string, args ...any) (event.Args,
 	if hook := s.ns.h.outgoing; hook != nil {
 		hook(s, name)
 	}
-	if err := s.deliver(m, false); err != nil {
+	if err := s.deliver(m, false, ""); err != nil {
 		s.forget(id)
 		return event.Args{}, err
 	}
 	if mine {
+		if s.rec != nil {
+			s.ns.srv.recovery.secure(s)
+		}
 		s.accept() // OnConnect waits for the client: it must know that it is connected
 	}
 	handoff(ctx)
@@ -268,9 +325,13 @@ func (s *Socket) settle(id int64, args event.Args, err error) {
 	}
 }
 
-// deliver sends m, or keeps it until the client knows that it is connected.
-func (s *Socket) deliver(m message, volatile bool) error {
+// deliver sends m, or keeps it until the client knows that it is connected. offset is its place in the
+// log, if it has one.
+func (s *Socket) deliver(m message, volatile bool, offset string) error {
 	s.mu.Lock()
+	if offset != "" {
+		s.rec.last = offset
+	}
 	switch s.state {
 	case ended:
 		s.mu.Unlock()
@@ -310,6 +371,13 @@ func (s *Socket) accept() {
 		}
 		s.accepting = true
 		waiting := s.waiting
+		pid := ""
+		if first && s.rec != nil {
+			if s.rec.created {
+				pid = s.rec.pid
+			}
+			waiting, s.rec.replay = append(s.rec.replay, waiting...), nil
+		}
 		s.waiting, s.waits = nil, 0
 		if !first && len(waiting) == 0 {
 			if s.state == connecting {
@@ -320,7 +388,11 @@ func (s *Socket) accept() {
 		}
 		s.mu.Unlock()
 		if first {
-			data := append(append([]byte(`{"sid":"`), s.id...), `"}`...)
+			data := appendQuoted([]byte(`{"sid":`), s.id)
+			if pid != "" {
+				data = appendQuoted(append(data, `,"pid":`...), pid)
+			}
+			data = append(data, '}')
 			m := newMessage(&protocol.Packet{Type: protocol.Connect, Namespace: s.ns.name, ID: protocol.NoID, Data: data})
 			_ = m.send(s.conn.eng, false) // if the session is gone, Closed follows
 		}
@@ -372,7 +444,14 @@ func (s *Socket) end(cause *DisconnectError, tell bool) {
 	}
 	s.mu.Unlock()
 
-	s.ns.rooms.remove(s)
+	if s.rec != nil {
+		s.ns.srv.recovery.ended(s, cause)
+	}
+	gone := s.ns.rooms.remove(s)
+	if r := s.ns.srv.recovery; r != nil && len(gone) > 0 && r.linger(s, gone) {
+		gone = nil
+	}
+	s.ns.unlisten(gone)
 	s.conn.drop(s)
 	switch {
 	case tell && was == connected:

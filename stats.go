@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/engine"
 )
 
@@ -22,11 +23,22 @@ type Stats struct {
 	Malformed int64 // packets that cost their sender the connection
 	Panics    int64 // in handlers
 	Refused   int64 // connections to namespaces
+
+	Recovery RecoveryStats
+	Cluster  cluster.Stats // of Options.Cluster; zero without one. Lost and Gaps say what did not arrive
+}
+
+// RecoveryStats are counters of Options.Recovery.
+type RecoveryStats struct {
+	Recovered int64 // sockets that were recovered
+	Replayed  int64 // events that were sent to them because they had missed them
+	Refused   int64 // clients that asked to be recovered and were connected anew
+	Trimmed   int64 // of them, those that had missed more than the log still kept, or than can be sent at once
 }
 
 // Stats returns the counters.
 func (srv *Server) Stats() Stats {
-	return Stats{
+	stats := Stats{
 		Engine:    srv.eng.Stats(),
 		Sockets:   srv.stats.sockets.Load(),
 		Events:    srv.stats.events.Load(),
@@ -35,6 +47,18 @@ func (srv *Server) Stats() Stats {
 		Panics:    srv.stats.panics.Load(),
 		Refused:   srv.stats.refused.Load(),
 	}
+	if r := srv.recovery; r != nil {
+		stats.Recovery = RecoveryStats{
+			Recovered: r.recovered.Load(),
+			Replayed:  r.replayed.Load(),
+			Refused:   r.refused.Load(),
+			Trimmed:   r.trimmed.Load(),
+		}
+	}
+	if node := srv.opts.Cluster; node != nil {
+		stats.Cluster = node.Stats()
+	}
+	return stats
 }
 
 // Health returns a handler for balancers: 200 while the server takes new sessions, 503

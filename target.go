@@ -99,6 +99,9 @@ func (t Target) Emit(ctx context.Context, name string, args ...any) error {
 	if err != nil {
 		return err
 	}
+	if r := t.ns.srv.recovery; r != nil && !t.local && op.Flags&cluster.Volatile == 0 {
+		return r.keep(ctx, t.ns, op)
+	}
 	return t.tell(ctx, op)
 }
 

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,9 @@ type Socket struct {
 	asked     *session // that CONNECT was sent over, and has not answered
 	connected bool
 	id        string
+	pid       string // the private id, which the server knows the Socket by when it comes back
+	offset    string // of the last event, if the server gives events offsets
+	recovered bool
 	callers   []*caller // of Connect
 	nextID    int64
 	asks      map[int64]*ask
@@ -128,7 +132,7 @@ func (l *link) add(nsp string, auth func(context.Context) (any, error)) *Socket 
 func (s *Socket) Namespace() string { return s.nsp }
 
 // ID returns the id that the server knows the Socket by, or "" where it is not connected.
-// It is another one after each reconnection.
+// It is another one after each reconnection, unless the Socket is recovered.
 func (s *Socket) ID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,6 +145,19 @@ func (s *Socket) Connected() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.connected
+}
+
+// Recovered reports whether the server has recovered the connection's state, when the Socket was connected last: it
+// has the same id and rooms as before, and gets the events that it has missed.
+//
+// A server that may recover gives each event an offset, as an argument more behind the others: handlers
+// that look at all arguments see it.
+//
+// See https://socket.io/docs/v4/connection-state-recovery
+func (s *Socket) Recovered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recovered
 }
 
 // Transport returns the transport of the moment, Polling or WebSocket, or "" where
@@ -315,10 +332,16 @@ func (s *Socket) credentials(sess *session, p *protocol.Packet) error {
 	if err != nil {
 		return fmt.Errorf("client: Options.AuthFunc: %w", err)
 	}
-	if v == nil {
+	s.mu.Lock()
+	pid, offset := s.pid, s.offset
+	s.mu.Unlock()
+	if v == nil && pid == "" {
 		return nil
 	}
-	data, attachments, err := jsonx.Append(nil, nil, v)
+	data, attachments := []byte("{}"), [][]byte(nil)
+	if v != nil {
+		data, attachments, err = jsonx.Append(nil, nil, v)
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("client: auth payload: %w", err)
@@ -327,8 +350,29 @@ func (s *Socket) credentials(sess *session, p *protocol.Packet) error {
 	case len(data) == 0 || data[0] != '{':
 		return fmt.Errorf("client: auth payload: %s is no JSON object", data)
 	}
+	if pid != "" {
+		data = withSession(data, pid, offset)
+	}
 	p.Data = data
 	return nil
+}
+
+// withSession puts what the server knows the Socket by in front of the members of an object. Members of
+// the same name that come behind it count.
+func withSession(object []byte, pid, offset string) []byte {
+	session := struct {
+		PID    string `json:"pid"`
+		Offset string `json:"offset,omitempty"`
+	}{pid, offset}
+	data, err := json.Marshal(session)
+	if err != nil { // it has two strings
+		return object
+	}
+	if rest := bytes.TrimSpace(object[1:]); len(rest) > 0 && rest[0] != '}' {
+		data[len(data)-1] = ','
+		return append(data, rest...)
+	}
+	return data
 }
 
 // packet takes a packet for the namespace. The error ends the session.
@@ -364,6 +408,7 @@ func (s *Socket) packet(sess *session, p *protocol.Packet) error {
 		full := s.inbox.bytes+size > s.link.cfg.MaxInbox
 		if !full && s.sess == sess {
 			s.inbox.push(s, item{kind: itemEvent, event: e, size: size})
+			s.noteOffset(e)
 		}
 		s.mu.Unlock()
 		if full {
@@ -391,7 +436,7 @@ var errOldServer = errors.New("client: the server gives the socket no id: it spe
 
 // welcome handles the server's consent.
 func (s *Socket) welcome(sess *session, data []byte) error {
-	var c struct{ SID string }
+	var c struct{ SID, PID string }
 	if err := jsonx.Unmarshal(data, &c); data != nil && err != nil {
 		return err
 	}
@@ -409,6 +454,9 @@ func (s *Socket) welcome(sess *session, data []byte) error {
 		return nil
 	}
 	s.connected, s.id = true, c.SID
+	if s.recovered = c.PID != "" && c.PID == s.pid; !s.recovered {
+		s.pid, s.offset = c.PID, "" // the old one means nothing to the new session
+	}
 	buffer := s.buffer
 	s.buffer, s.buffered = nil, 0
 	for _, o := range buffer {
@@ -422,6 +470,19 @@ func (s *Socket) welcome(sess *session, data []byte) error {
 	s.answerCallers(nil)
 	s.inbox.push(s, item{kind: itemConnect})
 	return nil
+}
+
+// noteOffset remembers where in the server's log an event stands. s.mu is held.
+func (s *Socket) noteOffset(e *Event) {
+	if s.pid == "" || e.WantsReply() {
+		return
+	}
+	last := e.Args.Len() - 1
+	raw := e.Args.Raw(last)
+	var offset string
+	if len(raw) > 0 && raw[0] == '"' && e.Args.Decode(last, &offset) == nil {
+		s.offset = offset
+	}
 }
 
 // refused handles the server's refusal.

@@ -1,0 +1,475 @@
+package atoll
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/engine"
+	"github.com/atollhq/atoll/event"
+	"github.com/atollhq/atoll/recovery"
+)
+
+const (
+	storeTimeout = 5 * time.Second
+	maxPID       = 256 // bytes of what clients send as their private id or offset
+	staleEvent   = "atoll:stale"
+)
+
+// A recoverer lets clients that were cut off go on where they were.
+type recoverer struct {
+	keeper
+	srv      *Server
+	o        recovery.Options
+	sessions recovery.Sessions
+	shared   bool // the sessions are those of all nodes
+	saver    saver
+
+	recovered, replayed, refused, trimmed atomic.Int64
+}
+
+func newRecoverer(srv *Server) *recoverer {
+	r := &recoverer{srv: srv, o: srv.opts.Recovery.WithDefaults()}
+	r.saver.r = r
+	node := srv.opts.Cluster
+	memory := recovery.NewMemory(&r.o.Memory)
+	if node != nil && node.Keeps() {
+		r.keeper = &clusterKeeper{node, node.Bus().(cluster.Log)}
+	} else {
+		r.keeper = &memoryKeeper{memory, node}
+	}
+	r.sessions, r.shared = r.o.Sessions, true
+	if r.sessions == nil && node != nil && node.Keeps() {
+		r.sessions, _ = node.Bus().(recovery.Sessions)
+	}
+	if r.sessions == nil {
+		r.sessions, r.shared = memory, false
+	}
+	return r
+}
+
+// A keeping is what recovery knows of a socket. Its fields are under the socket's mu,
+// but for those that say otherwise.
+type keeping struct {
+	pid      string
+	last     string // offset of the last event that was put in line for the client
+	created  bool   // the store has a session, as far as we know: the client may be told its pid
+	live     bool   // what changes is written to the store
+	dirty    bool   // something changed before that
+	replay   []message
+	claimed  string    // the offset that a client came back with
+	previous string    // the revision before the session's
+	hinted   bool      // another node says that it has taken the session
+	missing  time.Time // since when the store has not had the session
+	ending   ending
+	since    time.Time        // of the ending
+	final    recovery.Session // Offset and Last, when the socket ended
+	session  recovery.Session // what does not change, and the last revision in the store
+
+	wait waiting // of the saver, under its mu
+}
+
+// An ending says what becomes of the session of a socket that has ended.
+type ending uint8
+
+const (
+	alive   ending = iota
+	cutOff         // the client may come back
+	dropped        // it will not, or has done so already
+)
+
+// A TakeoverError is the cause of a socket that was closed because its client is connected anew, here
+// or on another node, and has taken its session along.
+type TakeoverError struct{ ID string }
+
+func (e *TakeoverError) Error() string {
+	return fmt.Sprintf("atoll: the client of socket %s has recovered it over another connection", e.ID)
+}
+
+// recoverable reports whether a client may come back after its socket has ended so.
+func recoverable(cause *DisconnectError) bool {
+	if _, ok := errors.AsType[*TakeoverError](cause.Err); ok {
+		return false
+	}
+	switch cause.Reason {
+	case ReasonTransportClose, ReasonTransportError, ReasonPingTimeout, ReasonForcedClose, ReasonShutdown:
+		return true
+	}
+	return false
+}
+
+// A missed event was sent while its client was away.
+type missed struct {
+	offset string
+	m      message
+}
+
+// begin gives a socket the session that its client asks for, or a fresh private id.
+// It reports how far the client has everything, and what it has missed.
+func (r *recoverer) begin(s *Socket) (from string, events []missed) {
+	if pid, offset, ok := asked(s.auth); ok {
+		if from, events, ok = r.resume(s, pid, offset); ok {
+			r.recovered.Add(1)
+			return from, events
+		}
+		r.refused.Add(1)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rec.pid = rand.Text()
+	s.rec.session = recovery.Session{PID: s.rec.pid, SID: s.id, Namespace: s.ns.name, Start: r.position(s.ns)}
+	return "", nil
+}
+
+// asked reads what a client that wants to be recovered sends.
+func asked(auth []byte) (pid, offset string, ok bool) {
+	if !bytes.Contains(auth, []byte(`"pid"`)) {
+		return "", "", false
+	}
+	var a map[string]json.RawMessage
+	if json.Unmarshal(auth, &a) != nil || json.Unmarshal(a["pid"], &pid) != nil || pid == "" || len(pid) > maxPID {
+		return "", "", false
+	}
+	if raw, ok := a["offset"]; ok && (json.Unmarshal(raw, &offset) != nil || len(offset) > maxPID) {
+		return "", "", false
+	}
+	return pid, offset, true
+}
+
+// alike reports whether two offsets differ in their numbers only, so that they can be
+// compared: what a client sends may be anything.
+func alike(a, b string) bool {
+	return a != "" && strings.Map(noDigit, a) == strings.Map(noDigit, b)
+}
+
+func noDigit(r rune) rune {
+	if '0' <= r && r <= '9' {
+		return -1
+	}
+	return r
+}
+
+func (r *recoverer) handoff(ctx context.Context) {
+	if r.shared {
+		handoff(ctx)
+	}
+}
+
+// resume takes a session, and what was sent since.
+func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events []missed, ok bool) {
+	r.handoff(s.ctx)
+	ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
+	defer cancel()
+	session, err := r.sessions.Take(ctx, pid)
+	if err != nil {
+		if !errors.Is(err, recovery.ErrUnknown) && s.ctx.Err() == nil {
+			s.log().Warn("a session cannot be recovered", "err", err)
+		}
+		return "", nil, false
+	}
+	if session.Namespace != "" && session.Namespace != s.ns.name {
+		return "", nil, false
+	}
+	r.dismiss(ctx, s, session)
+	session.PID, session.Namespace = pid, s.ns.name
+	if offset != session.Last && alike(offset, session.Start) && r.compare(offset, session.Start) < 0 {
+		offset = "" // the official client remembers it from a session before, and has got nothing in this one
+	}
+	switch offset {
+	case session.Last:
+		from = session.Offset // nothing was sent to it since
+	case "":
+		from = session.Start
+	default:
+		from = offset
+	}
+	if from == "" || r.position(s.ns) == "" {
+		return "", nil, false
+	}
+	// From here on it is in the store again, so that a client that is cut off now, or a node that is
+	// killed, can try once more.
+	taken := session.Revision
+	if err := r.sessions.Create(ctx, session, r.ttl()); err != nil {
+		s.log().Warn("a recovered session cannot be stored; it can be recovered this time only", "err", err)
+		session.Revision = ""
+	}
+	from, events, err = r.collect(ctx, s.ns, session.Rooms, from, "")
+	if err != nil {
+		if errors.Is(err, cluster.ErrTrimmed) {
+			r.trimmed.Add(1)
+		} else if s.ctx.Err() == nil {
+			s.log().Warn("what a client has missed cannot be read; it is connected anew", "err", err)
+		}
+		if s.ctx.Err() == nil && session.Revision != "" {
+			_ = r.sessions.Drop(ctx, session) // nobody asks for it any more
+		}
+		return "", nil, false
+	}
+	s.mu.Lock()
+	s.id, s.recovered = session.SID, true
+	k := s.rec
+	k.pid, k.session, k.last, k.claimed = pid, *session, offset, offset
+	k.created, k.previous = session.Revision != "", taken
+	s.mu.Unlock()
+	s.ns.rooms.enter(s, slices.DeleteFunc(slices.Clone(session.Rooms), func(name string) bool { return name == s.id })...)
+	if len(session.Data) > 0 {
+		v, err := r.o.DecodeData(session.Data)
+		if err != nil {
+			s.log().Error("the data of a recovered socket cannot be decoded (recovery.Options.DecodeData)", "err", err)
+			v = nil
+		}
+		s.data.Store(boxed{v})
+	}
+	return from, events, true
+}
+
+// dismiss closes the socket that the client had before: it knows more than the store where it
+// is, or was until a moment ago, on this node.
+func (r *recoverer) dismiss(ctx context.Context, s *Socket, session *recovery.Session) {
+	old := s.ns.Socket(session.SID)
+	switch {
+	case old != nil && old.rec != nil && old.privateID() == session.PID:
+		old.overtaken()
+	case r.saver.cut(session.PID) != nil:
+		old = r.saver.cut(session.PID)
+	default:
+		if r.shared && r.srv.opts.Cluster != nil {
+			op, err := s.ns.target().eventOp(cluster.ServerEmit, staleEvent, []any{session.SID, session.Revision})
+			if err == nil {
+				err = r.srv.opts.Cluster.Tell(ctx, op)
+			}
+			if err != nil && ctx.Err() == nil {
+				s.log().Warn("the node that a client came from cannot be told", "err", err)
+			}
+		}
+		return
+	}
+	if old == nil || old.ns != s.ns {
+		return
+	}
+	if fresh := r.snapshot(old); fresh.SID == session.SID && old.hasSession() {
+		fresh.Revision = session.Revision
+		*session = fresh
+	}
+}
+
+// privateID returns the socket's pid.
+func (s *Socket) privateID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.pid
+}
+
+// hasSession reports whether what snapshot says of the socket is what it is worth to be recovered from:
+// it got so far that it was written to the store.
+func (s *Socket) hasSession() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.live
+}
+
+// overtaken closes a socket whose client is back already, without a word: nobody listens there.
+func (s *Socket) overtaken() {
+	cause := &TakeoverError{ID: s.id}
+	s.end(&DisconnectError{Reason: ReasonForcedClose, Err: cause}, false)
+	s.conn.eng.Close(&engine.CloseError{Reason: ReasonForcedClose, Err: cause})
+}
+
+// stale is told by another node that it has taken the session of a socket of this one.
+func (r *recoverer) stale(ns *Namespace, args event.Args) {
+	var sid, revision string
+	if args.Decode(0, &sid) != nil || args.Decode(1, &revision) != nil {
+		return
+	}
+	s := ns.Socket(sid)
+	if s == nil || s.rec == nil {
+		return
+	}
+	s.mu.Lock()
+	k := s.rec
+	mine := revision != "" && (k.session.Revision == revision || k.previous == revision) || !k.missing.IsZero()
+	mine = mine && k.live
+	k.hinted = k.hinted || !mine
+	s.mu.Unlock()
+	if mine {
+		s.overtaken()
+	} else {
+		r.saver.touch(s) // perhaps what we are about to write is what was taken
+	}
+}
+
+// collect returns what was sent behind an offset, up to another one where that is given, to
+// somebody in these rooms; and how far it has looked.
+func (r *recoverer) collect(ctx context.Context, ns *Namespace, rooms []string, from, upTo string) (string, []missed, error) {
+	in := make(map[string]struct{}, len(rooms))
+	for _, name := range rooms {
+		in[name] = struct{}{}
+	}
+	has := func(name string) bool { _, ok := in[name]; return ok }
+	var events []missed
+	size, limit := 0, r.srv.opts.maxQueue()/2
+	for op, err := range r.since(ctx, ns, from) {
+		if err != nil {
+			return from, nil, err
+		}
+		if upTo != "" && r.compare(op.Offset, upTo) > 0 {
+			break
+		}
+		from = op.Offset
+		if len(op.Rooms) > 0 && !slices.ContainsFunc(op.Rooms, has) || slices.ContainsFunc(op.Except, has) {
+			continue
+		}
+		m := opMessage(op, -1, op.Offset)
+		if size += m.size(); size > limit {
+			return from, nil, fmt.Errorf("%w: a client has missed more than it can be sent at once, %d bytes (half of Engine.MaxQueue)", cluster.ErrTrimmed, limit)
+		}
+		events = append(events, missed{op.Offset, m})
+	}
+	return from, events, nil
+}
+
+// seat takes a recovered socket into the namespace, between two events of the log, with all that was sent before in
+// line for it. It reports false where that failed.
+func (r *recoverer) seat(s *Socket, from string, events []missed) bool {
+	added, upTo := false, ""
+	ok := r.at(s.ctx, s.ns, func() {
+		added = s.ns.rooms.add(s)
+		upTo = r.position(s.ns)
+	})
+	if !ok || !added {
+		return false
+	}
+	// What was read already may reach further than what was performed here.
+	for i := range events {
+		if r.compare(events[i].offset, upTo) > 0 {
+			events = events[:i]
+			break
+		}
+	}
+	if r.compare(from, upTo) < 0 {
+		ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
+		defer cancel()
+		r.handoff(s.ctx)
+		_, more, err := r.collect(ctx, s.ns, s.rec.session.Rooms, from, upTo)
+		if err != nil {
+			s.log().Warn("what a client has missed cannot be read any more; it must try again", "err", err)
+			s.conn.eng.Close(&engine.CloseError{Reason: ReasonTransportError, Err: err})
+			return false
+		}
+		events = append(events, more...)
+	}
+	r.replayed.Add(int64(len(events)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range events {
+		s.rec.replay = append(s.rec.replay, events[i].m)
+	}
+	if n := len(events); n > 0 && s.rec.last == s.rec.claimed { // else something newer waits already
+		s.rec.last = events[n-1].offset
+	}
+	return true
+}
+
+// secure stores the session of a socket whose client is about to be told of it.
+func (r *recoverer) secure(s *Socket) {
+	k := s.rec
+	s.mu.Lock()
+	if k.live || s.state == ended {
+		s.mu.Unlock()
+		return
+	}
+	if k.created { // recovered: it is there, as it was
+		k.live = true
+		s.mu.Unlock()
+		r.saver.touch(s)
+		return
+	}
+	s.mu.Unlock()
+	r.handoff(s.ctx)
+	ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
+	defer cancel()
+	session := r.snapshot(s)
+	err := r.sessions.Create(ctx, &session, r.ttl())
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.log().Warn("the session cannot be stored; the client is connected, but cannot be recovered", "err", err)
+		}
+		return
+	}
+	s.mu.Lock()
+	gone := s.state == ended // it never heard of its pid
+	if !gone {
+		k.session, k.created, k.live = session, true, true
+	}
+	s.mu.Unlock()
+	if gone {
+		if err := r.sessions.Drop(context.WithoutCancel(ctx), &session); err != nil {
+			s.log().Debug("a session that nobody knows of is left to its time", "err", err)
+		}
+		return
+	}
+	r.saver.touchFirst(s)
+}
+
+// ttl is how long a session lives whose socket is connected.
+func (r *recoverer) ttl() time.Duration { return r.o.MaxDisconnection + r.o.Refresh }
+
+// snapshot says what is to be stored of a socket. Whatever is performed and stands before
+// Offset had Last set before that: so the position is read first.
+func (r *recoverer) snapshot(s *Socket) recovery.Session {
+	position := r.position(s.ns)
+	s.mu.Lock()
+	session := s.rec.session
+	session.Offset, session.Last = position, s.rec.last
+	if s.rec.ending != alive {
+		session.Offset, session.Last = s.rec.final.Offset, s.rec.final.Last
+	}
+	s.mu.Unlock()
+	session.Rooms, session.Data = s.Rooms(), s.dataJSON()
+	return session
+}
+
+// ended notes how far a socket got that is about to leave its rooms.
+func (r *recoverer) ended(s *Socket, cause *DisconnectError) {
+	position := r.position(s.ns)
+	s.mu.Lock()
+	k := s.rec
+	k.final.Offset, k.final.Last = position, k.last
+	k.ending = dropped
+	if recoverable(cause) {
+		k.ending, k.since = cutOff, time.Now()
+	}
+	created, live := k.created, k.live
+	cut := k.ending == cutOff
+	s.mu.Unlock()
+	switch {
+	case !created, cut && !live: // nothing is there, or just what it was recovered from
+	default:
+		r.saver.end(s, cut)
+	}
+}
+
+// linger has the cluster send what is for rooms of a socket as long as its client may come back, where
+// this node is the only one that keeps that. It reports whether it does.
+func (r *recoverer) linger(s *Socket, rooms []string) bool {
+	if _, ok := r.keeper.(*memoryKeeper); !ok || !s.awaited() {
+		return false
+	}
+	time.AfterFunc(r.o.MaxDisconnection, func() { s.ns.unlisten(rooms) })
+	return true
+}
+
+// awaited reports whether the client of an ended socket may come back for what it is sent meanwhile.
+func (s *Socket) awaited() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.ending == cutOff && s.rec.created && time.Since(s.rec.since) < s.ns.srv.recovery.o.MaxDisconnection
+}

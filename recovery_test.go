@@ -1,0 +1,519 @@
+package atoll_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/atollhq/atoll"
+	"github.com/atollhq/atoll/atolltest"
+	"github.com/atollhq/atoll/client"
+	"github.com/atollhq/atoll/recovery"
+)
+
+// A line is the network between a client and the server that it is pointed at.
+type line struct {
+	mu     sync.Mutex
+	server *atolltest.Server
+	conns  []*lineConn
+	down   bool
+}
+
+type lineConn struct {
+	net.Conn
+	once sync.Once
+	gone chan struct{}
+}
+
+func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	l.mu.Lock()
+	server, down := l.server, l.down
+	l.mu.Unlock()
+	if down {
+		return nil, errors.New("line: down")
+	}
+	c, err := server.Options(nil).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	lc := &lineConn{Conn: c, gone: make(chan struct{})}
+	l.mu.Lock()
+	l.conns = append(l.conns, lc)
+	l.mu.Unlock()
+	return lc, nil
+}
+
+// cut ends all connections, and lets no new ones through until up.
+func (l *line) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = true
+	for _, c := range l.conns {
+		_ = c.Conn.Close()
+	}
+	l.conns = nil
+}
+
+// vanish ends all connections at the client's side. The server is not told.
+func (l *line) vanish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		c.once.Do(func() { close(c.gone) })
+	}
+	l.conns = nil
+}
+
+// up lets connections through, to server where it is not nil.
+func (l *line) up(server *atolltest.Server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = false
+	if server != nil {
+		l.server = server
+	}
+}
+
+func (c *lineConn) Read(b []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	buf := make([]byte, len(b))
+	go func() {
+		n, err := c.Conn.Read(buf)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return copy(b, buf[:r.n]), r.err
+	case <-c.gone:
+		return 0, errors.New("line: vanished")
+	}
+}
+
+func (c *lineConn) Write(b []byte) (int, error) {
+	select {
+	case <-c.gone:
+		return 0, errors.New("line: vanished")
+	default:
+		return c.Conn.Write(b)
+	}
+}
+
+// Close of a client that has vanished reaches nobody.
+func (c *lineConn) Close() error {
+	select {
+	case <-c.gone:
+		return nil
+	default:
+		return c.Conn.Close()
+	}
+}
+
+// A caller is a client on a line, and what it has seen.
+type caller struct {
+	*client.Socket
+	line *line
+
+	mu   sync.Mutex
+	seen []string
+	back chan bool // one for each time it was connected: whether it was recovered
+}
+
+func call(t *testing.T, server *atolltest.Server, nsp string, auth map[string]any) *caller {
+	t.Helper()
+	c := &caller{line: &line{server: server}, back: make(chan bool, 100)}
+	o := server.Options(&client.Options{Auth: auth, ReconnectDelay: 5 * time.Millisecond, ReconnectDelayMax: 100 * time.Millisecond, Jitter: -1, Logger: slog.New(slog.DiscardHandler)})
+	o.DialContext = c.line.dial
+	sock, err := client.New("http://atoll.test"+nsp, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Socket = sock
+	t.Cleanup(func() { _ = sock.Close() })
+	sock.OnConnect(func(context.Context) error {
+		c.back <- sock.Recovered()
+		return nil
+	})
+	sock.OnAny(func(_ context.Context, e *client.Event) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		var first string
+		if err := e.Args.Decode(0, &first); err != nil {
+			first = e.Args.String()
+		}
+		c.seen = append(c.seen, e.Name+":"+first)
+		return nil
+	})
+	if err := sock.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if <-c.back {
+		t.Fatal("got a recovered socket at first, want a new one")
+	}
+	return c
+}
+
+// wait waits until the client is connected again.
+func (c *caller) wait(t *testing.T, recovered bool) {
+	t.Helper()
+	select {
+	case got := <-c.back:
+		if got != recovered {
+			t.Fatalf("recovered: got %v, want %v", got, recovered)
+		}
+	case <-time.After(10 * time.Minute):
+		t.Fatal("not connected again after 10 minutes")
+	}
+}
+
+// want checks what was seen since the last call.
+func (c *caller) want(t *testing.T, events ...string) {
+	t.Helper()
+	synctest.Wait()
+	c.mu.Lock()
+	got := c.seen
+	c.seen = nil
+	c.mu.Unlock()
+	if !slices.Equal(got, events) {
+		t.Errorf("got events %q, want %q", got, events)
+	}
+}
+
+// lobby has clients join the rooms that they ask for, and keeps what happens to sockets.
+type lobby struct {
+	mu      sync.Mutex
+	sockets []*atoll.Socket // that OnConnect was called for
+	asked   int             // times that a middleware was
+	causes  []error
+	refuse  bool
+}
+
+func (l *lobby) register(srv *atoll.Server, nsp string) {
+	ns := srv.Of(nsp)
+	ns.Use(func(context.Context, *atoll.Socket) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.asked++
+		if l.refuse {
+			return &atoll.ConnectError{Message: "no"}
+		}
+		return nil
+	})
+	ns.OnConnect(func(_ context.Context, s *atoll.Socket) error {
+		var auth struct {
+			Rooms []string
+			Name  string
+		}
+		if err := s.Auth(&auth); err != nil {
+			return err
+		}
+		if !s.Recovered() {
+			s.Join(auth.Rooms...)
+			s.SetData(map[string]any{"name": auth.Name})
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.sockets = append(l.sockets, s)
+		return nil
+	})
+	ns.OnDisconnect(func(_ *atoll.Socket, cause *atoll.DisconnectError) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.causes = append(l.causes, cause)
+	})
+}
+
+func (l *lobby) last() *atoll.Socket {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sockets[len(l.sockets)-1]
+}
+
+// alone starts one server with recovery in memory.
+func alone(t *testing.T, o *recovery.Options) (*atolltest.Server, *lobby) {
+	srv := atoll.NewServer(&atoll.Options{Recovery: o, Logger: slog.New(slog.DiscardHandler)})
+	var l lobby
+	l.register(srv, "/")
+	l.register(srv, "/other")
+	return atolltest.Serve(t, srv), &l
+}
+
+func emitAll(t *testing.T, target interface {
+	Emit(context.Context, string, ...any) error
+}, events ...string) {
+	t.Helper()
+	for _, e := range events {
+		if err := target.Emit(t.Context(), "e", e); err != nil {
+			t.Errorf("emit: %v", err)
+		}
+	}
+}
+
+func TestRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, l := alone(t, &recovery.Options{})
+		c := call(t, srv, "/", map[string]any{"rooms": []string{"red", "blue"}, "name": "ann"})
+		id, ns := c.ID(), srv.Of("/")
+		emitAll(t, ns, "1")
+		c.want(t, "e:1")
+		old := l.last()
+		c.line.cut()
+		synctest.Wait()
+		emitAll(t, ns.To("red"), "2")
+		emitAll(t, ns.To("green"), "not for it")
+		emitAll(t, ns.Except("blue"), "nor this")
+		emitAll(t, ns.Local(), "nor what is not kept")
+		emitAll(t, ns.Volatile(), "nor this")
+		emitAll(t, srv.Of("/other"), "nor that of another namespace")
+		emitAll(t, ns.To("red", "blue"), "3")
+		emitAll(t, old, "4")
+		if err := ns.Emit(t.Context(), "e", "5", []byte("binary")); err != nil {
+			t.Error(err)
+		}
+		c.line.up(nil)
+		c.wait(t, true)
+		emitAll(t, ns.To("blue"), "6")
+		c.want(t, "e:2", "e:3", "e:4", "e:5", "e:6")
+		s := l.last()
+		if c.ID() != id || s.ID() != id || !s.Recovered() || s == old {
+			t.Errorf("got id %s on the client and %s on the server, recovered %v, want %s and true", c.ID(), s.ID(), s.Recovered(), id)
+		}
+		if got, want := fmt.Sprint(s.Rooms(), s.Data()), fmt.Sprint([]string{id, "red", "blue"}, map[string]any{"name": "ann"}); got != want {
+			t.Errorf("got rooms and data %s, want %s", got, want)
+		}
+		if l.asked != 2 || len(l.causes) != 1 {
+			t.Errorf("got %d calls of the middleware and %d of OnDisconnect, want 2 and 1", l.asked, len(l.causes))
+		}
+		if got, want := srv.Stats().Recovery, (atoll.RecoveryStats{Recovered: 1, Replayed: 4}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	})
+}
+
+// A client that was cut before it got anything, five times in a row, and one that comes back before
+// the server knows that it was gone.
+func TestRecoveryAgain(t *testing.T) {
+	for name, end := range map[string]func(*line){"cut": (*line).cut, "vanished": (*line).vanish} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, l := alone(t, &recovery.Options{})
+				c := call(t, srv, "/", map[string]any{"rooms": []string{"red"}})
+				id := c.ID()
+				for i := range 5 { // zero events, then some each time
+					for j := range i {
+						emitAll(t, srv.Of("/").To("red"), fmt.Sprint(i, j))
+					}
+					end(c.line)
+					emitAll(t, srv.Of("/").To("red"), "away")
+					c.line.up(nil)
+					c.wait(t, true)
+					synctest.Wait()
+					if c.ID() != id {
+						t.Fatalf("round %d: got id %s, want %s", i, c.ID(), id)
+					}
+					if n := srv.Of("/").Sockets(); n != 1 {
+						t.Errorf("round %d: got %d sockets, want 1", i, n)
+					}
+					emitAll(t, srv.Of("/").To(id), "back")
+					var want []string
+					for j := range i {
+						want = append(want, "e:"+fmt.Sprint(i, j))
+					}
+					c.want(t, append(want, "e:away", "e:back")...)
+				}
+				if name == "vanished" {
+					_, ok := errors.AsType[*atoll.TakeoverError](l.causes[0])
+					if !ok {
+						t.Errorf("got cause %v, want a *TakeoverError", l.causes[0])
+					}
+				}
+			})
+		})
+	}
+}
+
+// An hour in which the client gets nothing, while the log forgets much of what goes to others.
+func TestRecoveryIdle(t *testing.T) {
+	for _, events := range []int{0, 1} {
+		t.Run(fmt.Sprint(events, " events before"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, _ := alone(t, &recovery.Options{Memory: recovery.MemoryOptions{MaxBytes: 1 << 20}})
+				c := call(t, srv, "/", map[string]any{"rooms": []string{"red"}})
+				for range events {
+					emitAll(t, srv.Of("/").To("red"), "first")
+				}
+				for range 60 {
+					time.Sleep(time.Minute)
+					emitAll(t, srv.Of("/").To("green"), strings.Repeat("x", 100<<10))
+				}
+				synctest.Wait()
+				c.mu.Lock()
+				c.seen = nil
+				c.mu.Unlock()
+				c.line.cut()
+				time.Sleep(time.Minute)
+				emitAll(t, srv.Of("/"), "last")
+				c.line.up(nil)
+				c.wait(t, true)
+				c.want(t, "e:last")
+			})
+		})
+	}
+}
+
+// Those who are not recovered: they come too late, they left, they were sent away, they ask for what is
+// another namespace's, the log does not reach back.
+func TestNotRecovered(t *testing.T) {
+	for name, leave := range map[string]func(t *testing.T, srv *atolltest.Server, l *lobby, c *caller){
+		"too late": func(_ *testing.T, _ *atolltest.Server, _ *lobby, c *caller) {
+			c.line.cut()
+			time.Sleep(2*time.Minute + time.Second)
+			c.line.up(nil)
+		},
+		"left": func(t *testing.T, _ *atolltest.Server, _ *lobby, c *caller) {
+			c.Disconnect()
+			synctest.Wait()
+			if err := c.Connect(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"sent away": func(t *testing.T, _ *atolltest.Server, l *lobby, c *caller) {
+			l.last().Disconnect(false)
+			synctest.Wait()
+			if err := c.Connect(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"trimmed": func(t *testing.T, srv *atolltest.Server, _ *lobby, c *caller) {
+			c.line.cut()
+			synctest.Wait()
+			for range 20 {
+				emitAll(t, srv.Of("/"), strings.Repeat("x", 100<<10))
+			}
+			c.line.up(nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, l := alone(t, &recovery.Options{Memory: recovery.MemoryOptions{MaxBytes: 1 << 20}})
+				c := call(t, srv, "/", map[string]any{"rooms": []string{"red"}})
+				id := c.ID()
+				leave(t, srv, l, c)
+				c.wait(t, false)
+				emitAll(t, srv.Of("/").To("red"), "new")
+				c.want(t, "e:new")
+				if c.ID() == id {
+					t.Error("got the old id, want a new one")
+				}
+				stats := srv.Stats().Recovery
+				if stats.Recovered != 0 || stats.Refused != 1 || (stats.Trimmed == 1) != (name == "trimmed") {
+					t.Errorf("got %+v, want one refused", stats)
+				}
+				c.line.cut() // and the new session can be recovered, with the old offset too
+				synctest.Wait()
+				c.line.up(nil)
+				c.wait(t, true)
+				c.want(t)
+			})
+		})
+	}
+}
+
+// The pid of one namespace opens no door in another.
+func TestRecoveryOtherNamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, l := alone(t, &recovery.Options{})
+		pid := func(body string) string {
+			_, pid, _ := strings.Cut(body, `"pid":"`)
+			pid, _, _ = strings.Cut(pid, `"`)
+			return pid
+		}
+		raw := rawDial(t, srv)
+		raw.send("0{}")
+		first := pid(raw.poll())
+		raw.send(`0/other,{"pid":"` + first + `"}`)
+		second := pid(raw.poll())
+		if first == "" || second == "" || first == second || l.last().Recovered() {
+			t.Errorf("got pid %q after %q and recovered %v, want another pid and a new socket", second, first, l.last().Recovered())
+		}
+	})
+}
+
+func TestRecoveryMiddlewares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, skip := range []bool{false, true} {
+			srv, l := alone(t, &recovery.Options{SkipMiddlewares: skip})
+			c := call(t, srv, "/", map[string]any{})
+			l.mu.Lock()
+			l.refuse = true
+			l.mu.Unlock()
+			failed := make(chan error, 1)
+			c.OnConnectError(func(err error) { failed <- err })
+			c.line.cut()
+			synctest.Wait()
+			c.line.up(nil)
+			if skip {
+				c.wait(t, true)
+				if l.asked != 1 {
+					t.Errorf("got %d calls of the middleware, want 1", l.asked)
+				}
+				continue
+			}
+			for {
+				err := <-failed
+				if e, ok := errors.AsType[*client.ConnectError](err); ok {
+					if e.Message != "no" {
+						t.Errorf("got %v, want the middleware's refusal", err)
+					}
+					break
+				}
+			}
+			if n := srv.Of("/").Sockets(); n != 0 {
+				t.Errorf("got %d sockets, want none", n)
+			}
+			l.mu.Lock()
+			l.refuse = false
+			l.mu.Unlock()
+			if err := c.Connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c.wait(t, false) // whoever was refused has lost its session
+		}
+	})
+}
+
+// What DecodeData makes of the data; data that cannot be encoded.
+func TestRecoveryData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, l := alone(t, &recovery.Options{DecodeData: func(data []byte) (any, error) { return string(data), nil }})
+		c := call(t, srv, "/", map[string]any{"name": "ann"})
+		again := func(want any) {
+			t.Helper()
+			c.line.cut()
+			synctest.Wait()
+			c.line.up(nil)
+			c.wait(t, true)
+			if got := l.last().Data(); got != want {
+				t.Errorf("got data %v, want %v", got, want)
+			}
+		}
+		again(`{"name":"ann"}`)
+		l.last().SetData(7)
+		again("7")
+		l.last().SetData(make(chan int))
+		again(nil)
+		l.last().SetData(nil)
+		again(nil)
+	})
+}
