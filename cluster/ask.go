@@ -34,6 +34,12 @@ func (n *Node) Ask(ctx context.Context, op *Op) iter.Seq2[Answer, error] {
 			ctx, cancel = context.WithTimeout(ctx, timeout)
 			defer cancel()
 		}
+		if n.o.Observer { // who has no server has nobody who opens namespaces
+			if err := n.Open(ctx, op.Namespace); err != nil {
+				yield(Answer{}, err)
+				return
+			}
+		}
 		q, err := n.ask(ctx, op)
 		if err != nil {
 			n.count.absent.Add(1)
@@ -110,12 +116,7 @@ func (n *Node) ask(ctx context.Context, op *Op) (*question, error) {
 			o.Timeout = max(time.Until(d), time.Millisecond)
 			op = &o
 		}
-		var topic string
-		var data []byte
-		topic, data, err = n.encode(&Message{Kind: Ask, Request: q.id, Namespace: op.Namespace, Op: op})
-		if err == nil {
-			err = n.publish(ctx, topic, data)
-		}
+		err = n.say(ctx, &Message{Kind: Ask, Request: q.id, Namespace: op.Namespace, Op: op})
 	}
 	if err != nil {
 		n.forget(q)
@@ -155,7 +156,7 @@ func (n *Node) answered(m *Message, bytes int) {
 	if m.From != "" {
 		a.Node = m.From
 	}
-	switch q.put(a, m.Number, int64(bytes)+128) {
+	switch q.put(a, m.Number, int64(bytes)+weightOfAnswer(&a)) {
 	case taken:
 		n.count.answers.Add(1)
 	case again:
@@ -194,8 +195,8 @@ type tally struct {
 	awaited bool // it is waited for
 	lost    bool // it died or left
 	firsts  int
-	clients int // acks promised
-	acks    int // acks given
+	clients int // acks or parts promised
+	acks    int // acks or parts given
 	numbers numbers
 }
 
@@ -229,7 +230,7 @@ func (q *question) put(a Answer, number uint64, size int64) verdict {
 				t.awaited = true
 			}
 		}
-		if number > 0 && !t.numbers.first(number, time.Time{}) || a.First && t.firsts > 0 {
+		if number > 0 && !t.numbers.first(number) || a.First && t.firsts > 0 {
 			return again
 		}
 	}
@@ -238,10 +239,10 @@ func (q *question) put(a Answer, number uint64, size int64) verdict {
 		if a.Node == "" || t.awaited {
 			q.firsts++
 		}
-		if q.kind == EmitAck {
+		if q.inParts() {
 			t.clients += max(0, a.Clients)
 		}
-	} else if q.kind == EmitAck {
+	} else if q.inParts() {
 		t.acks++
 	}
 	q.answers = append(q.answers, a)
@@ -249,6 +250,9 @@ func (q *question) put(a Answer, number uint64, size int64) verdict {
 	signal(q.wake)
 	return taken
 }
+
+// inParts reports whether a first answer promises more.
+func (q *question) inParts() bool { return q.kind == EmitAck || q.kind == Fetch }
 
 // lose says that a node is not waited for any more.
 func (q *question) lose(id string) {
@@ -313,13 +317,19 @@ func (q *question) missing(cause error) *AbsentError {
 			continue
 		}
 		e.Nodes = append(e.Nodes, label(t.name, id))
-		e.Acks += max(0, t.clients-t.acks)
+		if q.kind == EmitAck {
+			e.Acks += max(0, t.clients-t.acks)
+		}
 	}
 	slices.Sort(e.Nodes)
 	if !enough {
 		e.Unnamed = max(0, q.unnamed-q.others.firsts)
 	}
-	e.Acks += max(0, q.others.clients-q.others.acks)
+	if missing := max(0, q.others.clients-q.others.acks); q.kind == EmitAck {
+		e.Acks += missing
+	} else if missing > 0 {
+		e.Unnamed++ // one of them, at least
+	}
 	return e
 }
 

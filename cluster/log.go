@@ -41,14 +41,14 @@ func (n *Node) Keep(ctx context.Context, op *Op) (offset string, err error) {
 		defer cancel()
 	}
 	m := &Message{Kind: Tell, Namespace: op.Namespace, Op: op}
-	topic, data, err := n.encode(m)
+	s, err := n.write(m)
 	if err != nil {
 		return "", fmt.Errorf("cluster: keep: %w", err)
 	}
 	k := &keeping{done: make(chan struct{})}
 	at := n.placeOf(m)
 	n.logbook.expect(at, k)
-	if err = n.publish(ctx, topic, data); err == nil {
+	if err = n.ship(ctx, Tell, s); err == nil {
 		select {
 		case <-k.done:
 		case <-ctx.Done():
@@ -57,7 +57,7 @@ func (n *Node) Keep(ctx context.Context, op *Op) (offset string, err error) {
 			err = ErrClosed
 		}
 	}
-	n.recycle(data)
+	n.recycle(s.data)
 	if err != nil && k.giveUp() {
 		n.logbook.forget(at)
 		return "", fmt.Errorf("cluster: keep: %w", err)
@@ -284,4 +284,3 @@ func (n *Node) trimmed(topic string) {
 		n.inbox.put(work{hook: func() { f("", 0, 0) }}, 0)
 	}
 }
-

@@ -5,12 +5,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/atollhq/atoll/internal/sid"
 )
 
 // A peer is a member other than ourselves.
 type peer struct {
 	Member
 	life  uint64
+	tag   sid.Tag
 	heard time.Time
 }
 
@@ -24,6 +27,11 @@ type ghost struct {
 const (
 	ghostsStay = 5 * time.Minute
 	helloGap   = 10 * time.Millisecond // between two announcements
+
+	// Whoever can publish can announce members. A cluster is not that large.
+	maxPeers  = 4096
+	maxGhosts = 4096
+	maxName   = 256 // bytes of a name
 )
 
 // Peers returns the other members of the cluster, the longest-standing first.
@@ -45,26 +53,37 @@ func (n *Node) Peers() []Member {
 
 // heard takes in an announcement.
 func (n *Node) heard(m *Message) {
-	if m.Number > 0 {
-		n.seen.upTo(m.From, m.Life, m.Number-1, n.gap)
-	}
 	now := time.Now()
 	member := *m.Member
 	member.ID = m.From
+	if len(member.Name) > maxName {
+		member.Name = strings.ToValidUTF8(member.Name[:maxName], "")
+	}
 
 	n.mu.Lock()
 	old := n.peers[m.From]
 	if old != nil && old.life == m.Life {
 		old.heard = now
+		if old.Routes != member.Routes || old.Strange != member.Strange {
+			old.Routes, old.Strange = member.Routes, member.Strange
+			n.reroute()
+		}
 		n.mu.Unlock()
 		return
 	}
-	n.peers[m.From] = &peer{Member: member, life: m.Life, heard: now}
-	delete(n.ghosts, m.From)
-	if old != nil { // it was restarted, and was so quick that nobody missed it
-		n.tellMember(old.Member, false)
+	if old == nil && len(n.peers) >= maxPeers {
+		n.mu.Unlock()
+		n.count.refused.Add(1)
+		n.warn("peers", "cluster: more nodes announce themselves than a cluster can have; the new ones are not members", "max", maxPeers, "from", m.From)
+		return
 	}
-	n.tellMember(member, true)
+	n.peers[m.From] = &peer{Member: member, life: m.Life, tag: sid.TagOf(m.From), heard: now}
+	delete(n.ghosts, m.From)
+	n.membersChanged()
+	if old != nil { // it was restarted, and was so quick that nobody missed it
+		n.tellMember(old.Member, false, true)
+	}
+	n.tellMember(member, true, false)
 	qs := n.asking(old != nil)
 	n.mu.Unlock()
 
@@ -99,7 +118,8 @@ func (n *Node) left(id string, life uint64) {
 		return
 	}
 	delete(n.peers, id)
-	n.tellMember(p.Member, false)
+	n.membersChanged()
+	n.tellMember(p.Member, false, false)
 	qs := n.asking(true)
 	n.mu.Unlock()
 
@@ -117,14 +137,18 @@ func (n *Node) bury(now time.Time) {
 		if now.Sub(p.heard) > n.o.DeadAfter {
 			ids = append(ids, id)
 			delete(n.peers, id)
-			n.ghosts[id] = ghost{p.Member, now}
-			n.tellMember(p.Member, false)
+			n.haunt(ghost{p.Member, now})
+			n.tellMember(p.Member, false, true)
 		}
 	}
 	for id, g := range n.ghosts {
 		if now.Sub(g.since) > ghostsStay {
 			delete(n.ghosts, id)
 		}
+	}
+	n.unwatched(now)
+	if len(ids) > 0 {
+		n.membersChanged()
 	}
 	qs := n.asking(len(ids) > 0)
 	n.mu.Unlock()
@@ -137,20 +161,43 @@ func (n *Node) bury(now time.Time) {
 	}
 }
 
-// tellMember has the hook called on the loop. n.mu is held, so that the calls are in order.
-func (n *Node) tellMember(m Member, up bool) {
-	if f := n.o.OnMember; f != nil {
-		n.inbox.put(work{hook: func() { f(m, up) }}, 0)
+// haunt remembers a member that fell silent, and forgets the oldest of those where they are too many. n.mu is held.
+func (n *Node) haunt(g ghost) {
+	if len(n.ghosts) >= maxGhosts {
+		oldest := g
+		for _, x := range n.ghosts {
+			if x.since.Before(oldest.since) {
+				oldest = x
+			}
+		}
+		if oldest.ID == g.ID {
+			return
+		}
+		delete(n.ghosts, oldest.ID)
+	}
+	n.ghosts[g.ID] = g
+}
+
+// tellMember has the hooks called on the loop. n.mu is held, so that the calls are in order.
+func (n *Node) tellMember(m Member, up, died bool) {
+	leave, member := n.o.OnLeave, n.o.OnMember
+	if !up && leave != nil {
+		n.inbox.put(work{hook: func() { leave(m, died) }}, 0)
+	}
+	if member != nil {
+		n.inbox.put(work{hook: func() { member(m, up) }}, 0)
 	}
 }
 
 // gap takes note of lost messages.
 func (n *Node) gap(from string, first, last uint64) {
 	n.count.gaps.Add(last - first + 1)
-	n.warn("gap", "cluster: messages of another node were lost on the way", "from", from, "first", first, "last", last)
-	if f := n.o.OnGap; f != nil {
-		n.inbox.put(work{hook: func() { f(from, first, last) }}, 0)
-	}
+	n.inbox.put(work{hook: func() {
+		n.warn("gap", "cluster: messages of another node were lost on the way", "from", from, "first", first, "last", last)
+		if f := n.o.OnGap; f != nil {
+			f(from, first, last)
+		}
+	}}, 0)
 }
 
 // rival takes note of another node that announces itself with our id.
@@ -163,9 +210,15 @@ func (n *Node) rival(m *Message) {
 	signal(n.rivals)
 }
 
-// announce publishes "I am here".
+// announce publishes "I am here", or an observer's call to the members to say so.
 func (n *Node) announce(ctx context.Context) error {
 	self := n.self
+	n.mu.Lock()
+	self.Strange = n.strange.is
+	n.mu.Unlock()
+	if self.Observer = n.o.Observer; self.Observer {
+		self.Routes = n.o.RouteRooms || n.receiver.Load() == nil
+	}
 	topic, data, err := n.encode(&Message{Kind: Heartbeat, Member: &self})
 	if err != nil {
 		return err
@@ -191,6 +244,10 @@ func (n *Node) pulse() {
 		case <-n.ctx.Done():
 			return
 		}
+		if n.o.Observer && (n.o.RouteRooms || n.receiver.Load() == nil) {
+			rest.Reset(helloGap)
+			continue
+		}
 		ctx, cancel := context.WithTimeout(n.ctx, n.o.Heartbeat)
 		if err := n.announce(ctx); err != nil && n.ctx.Err() == nil {
 			n.warn("away", "cluster: the bus is away: other nodes are not reached", "err", err)
@@ -205,6 +262,7 @@ func (n *Node) watch() {
 	tick := time.NewTicker(max(n.o.Heartbeat/4, time.Millisecond))
 	defer tick.Stop()
 	last := time.Now()
+	swept, full := last, uint64(0)
 	for {
 		select {
 		case <-tick.C:
@@ -217,7 +275,7 @@ func (n *Node) watch() {
 		}
 		last = now
 		n.bury(now)
-		n.seen.settle(now, n.o.Heartbeat, n.gap)
+		n.tidy(now, &swept, &full)
 	}
 }
 

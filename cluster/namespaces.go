@@ -11,6 +11,8 @@ type opening struct {
 	ready chan struct{} // closed when subs and err are set
 	subs  []Subscription
 	err   error
+
+	gaveUp bool // the context of who opened it has ended
 }
 
 // Open makes sure that the operations on a namespace arrive, from when it returns. A
@@ -31,6 +33,9 @@ func (n *Node) Open(ctx context.Context, namespace string) error {
 	if ok {
 		select {
 		case <-o.ready:
+			if o.gaveUp && ctx.Err() == nil { // who tried before had no time left; we have
+				return n.Open(ctx, namespace)
+			}
 			return o.err
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -48,8 +53,9 @@ func (n *Node) Open(ctx context.Context, namespace string) error {
 		err = ErrClosed
 	} else {
 		o.subs, subs = subs, nil
+		n.attend(namespace)
 	}
-	o.err = err
+	o.err, o.gaveUp = err, err != nil && ctx.Err() != nil
 	n.mu.Unlock()
 	close(o.ready)
 	closeAll(subs)
@@ -73,14 +79,20 @@ func (n *Node) CloseNamespace(namespace string) error {
 	subs := o.subs
 	o.subs = nil
 	n.mu.Unlock()
-	return closeAll(subs)
+	err := closeAll(subs)
+	n.neglect(namespace)
+	return err
 }
 
 // subscribe subscribes to what the dialect wants for namespace, all of it or nothing.
 func (n *Node) subscribe(ctx context.Context, namespace string) ([]Subscription, error) {
 	var subs []Subscription
-	for _, topic := range n.dialect.Topics(n.self.ID, namespace) {
-		s, err := n.bus.Subscribe(ctx, topic, n.receive)
+	topics := n.dialect.Topics
+	if o, ok := n.dialect.(Observable); ok && n.o.Observer {
+		topics = o.ObserverTopics
+	}
+	for _, topic := range topics(n.self.ID, namespace) {
+		s, err := n.listen(ctx, topic)
 		if err != nil {
 			closeAll(subs)
 			return nil, fmt.Errorf("subscribe %s: %w", topic, err)

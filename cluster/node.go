@@ -43,24 +43,38 @@ type Node struct {
 	ended  chan struct{} // closed when Close is done
 	looped chan struct{} // closed when the loop has ended
 
-	number   atomic.Uint64 // of the last message to all
+	numbers  bool // messages are numbered
+	outlet   outlet
+	hold     hold
+	heardAny atomic.Bool // something came from the bus since the last look
+	echo     atomic.Bool // the bus brings us our own announcements
+	away     atomic.Bool // the bus refused what was published last
+	mute     atomic.Bool // the dialect cannot ask for what is missing
 	receiver atomic.Pointer[Receiver]
 	inbox    *queue[work]
 	outbox   outbox
 	hello    chan struct{} // holds a token when somebody new should hear of us
 	rivals   chan struct{} // holds a token when another node with our id was heard
-	seen     senders
 	quiet    quiet
 	logbook  logbook
 	interest interest
+	told     told
 	count    counters
+
+	router  Router // nil where nothing is routed
+	always  bool   // the router is obligatory
+	tag     sid.Tag
+	routing atomic.Pointer[routing]
 
 	mu         sync.Mutex
 	peers      map[string]*peer
 	ghosts     map[string]ghost // fell silent; perhaps frozen, perhaps still subscribed
 	questions  map[string]*question
 	namespaces map[string]*opening
+	watchers   map[string]time.Time // observers that want to see everything, and when they called
+	strange    strange
 	closed     bool
+	catching   bool // catchUp runs
 }
 
 // work is what waits for the loop: an operation, or a call of a hook.
@@ -102,12 +116,19 @@ func Join(ctx context.Context, bus Bus, o *Options) (*Node, error) {
 		questions:  make(map[string]*question),
 		namespaces: make(map[string]*opening),
 	}
+	if n.dialect, err = sealed(n.dialect, opts.Key); err != nil {
+		return nil, fmt.Errorf("cluster: join: %w", err)
+	}
 	_, n.native = n.dialect.(native)
+	_, n.numbers = n.dialect.(Laner)
+	n.outlet.kept.limit = max(opts.Resend, 0)
+	n.hold.init(n)
 	n.logbook.log, _ = bus.(Log)
 	n.initRouting()
 	n.outbox.limit = opts.MaxQueue
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.tasks.Go(n.loop)
+	n.tasks.Go(n.mend)
 	if n.subs, err = n.subscribe(ctx, ""); err == nil {
 		if err = n.announce(ctx); err == nil {
 			n.beat.Go(n.pulse)
@@ -159,7 +180,7 @@ func (n *Node) ID() string { return n.self.ID }
 func (n *Node) Name() string { return n.self.Name }
 
 // Tag returns the tag that marks this node's session ids.
-func (n *Node) Tag() sid.Tag { return sid.TagOf(n.self.ID) }
+func (n *Node) Tag() sid.Tag { return n.tag }
 
 // Self returns how the node announces itself.
 func (n *Node) Self() Member { return n.self }
@@ -185,7 +206,8 @@ func (n *Node) isClosed() bool {
 
 // Tell publishes op to all other nodes. It returns when the bus has taken it, in the
 // order of the caller's calls, and does not wait for anybody to perform it. An error
-// wraps what the bus said: op may have reached nobody, and will not be sent again.
+// wraps what the bus said. Where it wraps ErrDelayed too, op is kept and will be delivered in its place
+// when the bus is back, also if ctx has ended; otherwise it may have reached nobody, and will not be sent again.
 func (n *Node) Tell(ctx context.Context, op *Op) error {
 	if op.Kind.Asks() {
 		return fmt.Errorf("cluster: tell: %v has answers: use Ask", op.Kind)
@@ -197,62 +219,36 @@ func (n *Node) Tell(ctx context.Context, op *Op) error {
 	if !n.route(m) {
 		return nil
 	}
-	topic, data, err := n.encode(m)
-	if err == nil {
-		err = n.publish(ctx, topic, data)
-		n.recycle(data)
+	if m.To != "" && m.ToLife == 0 {
+		m.ToLife = n.lifeOf(m.To)
 	}
-	if err != nil {
+	if err := n.say(ctx, m); err != nil {
 		return fmt.Errorf("cluster: tell: %w", err)
 	}
 	return nil
 }
 
-// encode writes m as a message of this node.
-func (n *Node) encode(m *Message) (topic string, data []byte, err error) {
-	m.From, m.Life = n.self.ID, n.life
-	d, ok := n.dialect.(native)
-	if !ok {
-		return n.dialect.Encode(m)
+// lifeOf returns the life of a member, 0 where it is none.
+func (n *Node) lifeOf(id string) uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p := n.peers[id]; p != nil {
+		return p.life
 	}
-	if err := check(m); err != nil {
-		return "", nil, err // before a number is spent on it
-	}
-	switch m.Kind {
-	case Tell, Ask:
-		m.Number = n.number.Add(1)
-	case Heartbeat:
-		m.Number = n.number.Load() + 1
-	}
-	var b []byte
-	if size := sizeOf(m); size > smallBuffer {
-		b = make([]byte, 0, size)
-	} else {
-		b = *buffers.Get().(*[]byte)
-	}
-	topic = d.topic(m)
-	data, _ = d.appendTo(b, topic, m)
-	return topic, data, nil
-}
-
-// buffers holds what messages of the native format are written in.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, smallBuffer); return &b }}
-
-const smallBuffer = 4 << 10
-
-// recycle takes back what encode returned, once it is published: it is ours again.
-func (n *Node) recycle(data []byte) {
-	if n.native && cap(data) == smallBuffer {
-		data = data[:0]
-		buffers.Put(&data)
-	}
+	return 0
 }
 
 func (n *Node) publish(ctx context.Context, topic string, data []byte) error {
 	err := send(ctx, n.bus, topic, data)
 	if err != nil {
 		n.count.lost.Add(1)
+		if ctx.Err() == nil {
+			n.away.Store(true)
+		}
 		return err
+	}
+	if n.away.Load() {
+		n.away.Store(false)
 	}
 	n.count.published.Add(1)
 	return nil
@@ -264,6 +260,9 @@ func (n *Node) receive(topic string, data []byte) { n.incoming(topic, "", data) 
 // incoming takes a message from the bus, or from the log, where it has an offset. It returns nil where it was not for
 // this node.
 func (n *Node) incoming(topic, offset string, data []byte) *Message {
+	if !n.heardAny.Load() {
+		n.heardAny.Store(true)
+	}
 	m, err := n.decode(n.self.ID, topic, data)
 	if err != nil {
 		n.malformed(topic, data, err)
@@ -286,17 +285,33 @@ func (n *Node) take(m *Message, topic string, data []byte) {
 		if m.Kind == Heartbeat && m.Life != 0 && m.Life != n.life {
 			n.rival(m)
 		}
+		if m.Kind == Heartbeat && m.Life == n.life && !n.echo.Load() {
+			n.echo.Store(true)
+		}
 		return
 	}
 	n.count.received.Add(1)
 	switch m.Kind {
+	case Missing:
+		n.touch(m.From)
+		n.repeat(m)
+	case Again:
+		n.touch(m.From)
+		n.again(m)
+	case Progress:
+		n.hold.marks(m)
 	case Heartbeat:
 		if m.From == "" || m.Member == nil {
 			n.malformed(topic, data, errors.New("nobody announces itself"))
 			return
 		}
-		n.heard(m)
+		if m.Member.Observer {
+			n.watched(m)
+		} else {
+			n.heard(m)
+		}
 	case Goodbye:
+		n.hold.marks(m)
 		n.left(m.From, m.Life)
 	case Reply:
 		if m.Answer == nil {
@@ -311,7 +326,11 @@ func (n *Node) take(m *Message, topic string, data []byte) {
 			return
 		}
 		n.touch(m.From)
-		n.accept(m, len(data))
+		if m.To != "" && m.ToLife != n.life {
+			n.count.stray.Add(1) // for an earlier life
+			return
+		}
+		n.accept(m, n.laneOf(m, topic), len(data), false)
 	}
 }
 
@@ -327,16 +346,17 @@ func (n *Node) decode(node, topic string, data []byte) (m *Message, err error) {
 }
 
 func (n *Node) malformed(topic string, data []byte, err error) {
+	if errors.Is(err, errForged) {
+		n.count.forged.Add(1)
+		n.warn("forged", "cluster: a message was not made with this cluster's key (Options.Key), and was dropped", "topic", topic, "bytes", len(data))
+		return
+	}
 	n.count.malformed.Add(1)
 	n.warn("malformed", "cluster: a message could not be read and was dropped", "topic", topic, "bytes", len(data), "err", err)
 }
 
-// accept queues an operation for the loop.
-func (n *Node) accept(m *Message, bytes int) {
-	if m.Number > 0 && !n.seen.first(m.From, m.Life, m.Number, n.gap) {
-		n.count.duplicates.Add(1)
-		return
-	}
+// accept has an operation performed in its turn.
+func (n *Node) accept(m *Message, id laneID, bytes int, again bool) {
 	w := work{op: m.Op, from: m.From, size: int64(bytes) + weightOfOp(m.Op)}
 	if n.o.OnMessage != nil {
 		w.msg = m
@@ -344,10 +364,30 @@ func (n *Node) accept(m *Message, bytes int) {
 	if m.Kind == Ask {
 		w.ask = m.Request
 	}
-	if !n.inbox.put(w, w.size) {
-		n.count.dropped.Add(1)
-		n.warn("dropped", "cluster: operations of other nodes come faster than they can be performed; some were dropped", "MaxQueue", n.o.MaxQueue)
+	if m.Number == 0 {
+		if !n.inbox.put(w, w.size) {
+			n.count.dropped.Add(1)
+		}
+	} else if !n.hold.accept(id, m.Number, w, m.Offset == "" && n.o.RepairWait > 0, again) {
+		n.count.duplicates.Add(1)
 	}
+}
+
+// laneOf returns the lane of what came on topic.
+func (n *Node) laneOf(m *Message, topic string) laneID {
+	id := laneID{from: sender{m.From, m.Life}}
+	switch {
+	case m.Number == 0:
+	case m.To != "":
+		id.lane = directLane
+	case !n.native:
+		if n.numbers {
+			id.lane = n.dialect.(Laner).Lane(m)
+		}
+	case m.Routed:
+		id.lane = topic
+	}
+	return id
 }
 
 // loop performs what others told us, one by one.

@@ -48,8 +48,8 @@ func (r *reader) parts() []Part {
 	return list(r, func() Part { return Part{Lane: r.string(), Number: r.uint(), Data: r.bytes()} })
 }
 
-// appendPart writes a Tell or an Ask as the Data of a Part: its kind, whom it is for and its body.
-func appendPart(b []byte, m *Message) []byte {
+// appendPartHead writes what stands in the Data of a Part before the body of m, a Tell or an Ask.
+func appendPartHead(b []byte, m *Message) []byte {
 	kind := byte(m.Kind)
 	if m.Routed {
 		kind |= routedBit
@@ -62,7 +62,7 @@ func appendPart(b []byte, m *Message) []byte {
 		b = appendString(b, m.To)
 		b = binary.AppendUvarint(b, m.ToLife)
 	}
-	return appendBody(b, m)
+	return b
 }
 
 // decodePart reads the Data of a Part of a sender.

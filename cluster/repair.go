@@ -1,0 +1,297 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	maxSpans  = 64        // in one question for what is missing
+	maxParts  = 1024      // in one answer
+	batchSize = 128 << 10 // bytes of messages in one answer, or one message
+)
+
+// A plea is what one sender is to be asked for.
+type plea struct {
+	to    sender
+	spans []Span
+}
+
+// A pace says how long to wait for what.
+type pace struct {
+	grace  time.Duration // how late a message may come of itself
+	retry  time.Duration // between two questions
+	wait   time.Duration // until numbers are given up, where their sender can be asked
+	unable time.Duration // and where it cannot
+}
+
+// paceOf returns the times of a node.
+func paceOf(o *Options) pace {
+	beat := o.Heartbeat
+	p := pace{grace: max(beat/50, time.Millisecond), retry: max(beat/4, time.Millisecond), wait: o.RepairWait, unable: o.RepairWait / 4}
+	if p.wait < 0 {
+		p.wait, p.unable = beat, beat
+	}
+	return p
+}
+
+// step moves time on by dt, in which the bus worked if alive is true: it performs what found no room
+// before, gives up what did not come, and returns what is to be asked for. open tells
+// whether anything is still missing.
+func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (pleas map[sender]*plea, open bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.open {
+		h.drain(l)
+		if l.since.IsZero() {
+			continue
+		}
+		if len(l.held) > 0 && l.held[0].first == l.next { // only room is missing
+			continue
+		}
+		late := now.Sub(l.since)
+		if l.next < l.early && late >= p.grace {
+			h.fill(l, l.next, l.early-1, missed)
+			continue
+		}
+		if late < p.grace || l.next < l.early {
+			continue
+		}
+		if alive {
+			l.waited += dt
+		}
+		able := ask && l.from.id != Emitter
+		if able && l.waited >= p.wait || !able && l.waited >= p.unable {
+			h.fill(l, l.next, min(l.upTo, l.known)-1, missed)
+			if !l.since.IsZero() {
+				h.progress(l)
+			}
+			continue
+		}
+		if !able || !l.asked.IsZero() && now.Sub(l.asked) < p.retry {
+			continue
+		}
+		x := pleas[l.from]
+		if x == nil {
+			if pleas == nil {
+				pleas = make(map[sender]*plea)
+			}
+			x = &plea{to: l.from}
+			pleas[l.from] = x
+		}
+		if len(x.spans) < maxSpans {
+			x.spans = l.missing(x.spans)
+			l.asked = now
+		}
+	}
+	return pleas, len(h.open) > 0
+}
+
+// missing appends what is missing, up to maxSpans runs in all.
+func (l *inlane) missing(to []Span) []Span {
+	first := l.next
+	for i := 0; i <= len(l.held) && len(to) < maxSpans; i++ {
+		end := l.known // behind the hole
+		if i < len(l.held) {
+			end = l.held[i].first
+		}
+		if first < end {
+			to = append(to, Span{Lane: l.lane, First: first, Last: end - 1})
+		}
+		if i < len(l.held) {
+			first = l.held[i].last + 1
+		}
+	}
+	return to
+}
+
+// answered takes in what an Again says besides its messages. Where something came and something
+// is still missing, it is asked for at once.
+func (h *hold) answered(m *Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	from := sender{m.From, m.Life}
+	for _, s := range m.Spans {
+		if l := h.lanes[laneID{from, s.Lane}]; l != nil && s.First <= s.Last {
+			what := missed
+			if s.Void {
+				what = never
+			}
+			h.fill(l, max(s.First, l.early), s.Last, what)
+		}
+	}
+	again := func(lane string) {
+		if l := h.lanes[laneID{from, lane}]; l != nil && !l.since.IsZero() {
+			l.asked = time.Time{}
+			l.since = time.Time{}.Add(1) // no grace: what was asked for has come
+		}
+	}
+	for _, x := range m.Parts {
+		again(x.Lane)
+	}
+	for _, x := range m.Spans {
+		again(x.Lane)
+	}
+	if len(m.Parts)+len(m.Spans) > 0 {
+		signal(h.wake)
+	}
+}
+
+// mend looks after what is missing, while something is.
+func (n *Node) mend() {
+	p := paceOf(&n.o)
+	step := min(p.grace, 20*time.Millisecond)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var last, heard time.Time
+	for {
+		select {
+		case <-n.hold.wake:
+		case <-timer.C:
+		case <-n.ctx.Done():
+			return
+		}
+		now := time.Now()
+		if last.IsZero() {
+			last, heard = now, now
+		}
+		if n.heardAny.Swap(false) {
+			heard = now
+		}
+		// While the bus is away nothing can come, and nothing is given up.
+		alive := !n.away.Load() && (now.Sub(heard) <= n.o.Heartbeat+n.o.Heartbeat/4 || !n.echo.Load())
+		pleas, open := n.hold.step(now, min(now.Sub(last), 2*step), alive, n.o.RepairWait > 0 && !n.mute.Load(), p)
+		for _, x := range pleas {
+			n.plead(x)
+		}
+		if last = now; !open {
+			last = time.Time{}
+			timer.Stop()
+			continue
+		}
+		timer.Reset(step)
+	}
+}
+
+// tidy forgets what is no longer needed, and tells what could not be told where it happened.
+func (n *Node) tidy(now time.Time, swept *time.Time, full *uint64) {
+	if now.Sub(*swept) > time.Minute {
+		*swept = now
+		n.hold.sweep(now)
+	}
+	if d := n.hold.count.dropped.Load() + n.count.dropped.Load(); d != *full {
+		*full = d
+		n.warn("dropped", "cluster: operations of other nodes come faster than they can be performed; some were dropped", "MaxQueue", n.o.MaxQueue)
+	}
+}
+
+// attend says that the node listens to what goes to all in a namespace, and neglect that it does no more.
+func (n *Node) attend(namespace string) {
+	if lane, ok := n.laneOfNamespace(namespace); ok {
+		n.hold.listen(lane)
+	}
+}
+
+func (n *Node) neglect(namespace string) {
+	if lane, ok := n.laneOfNamespace(namespace); ok {
+		n.hold.ignore(lane)
+	}
+}
+
+func (n *Node) laneOfNamespace(namespace string) (string, bool) {
+	if n.native || !n.numbers {
+		return "", false
+	}
+	op := &Op{Kind: Emit, Namespace: namespace}
+	return n.dialect.(Laner).Lane(&Message{Kind: Tell, From: n.self.ID, Namespace: namespace, Op: op}), true
+}
+
+// plead asks a sender for what is missing.
+func (n *Node) plead(x *plea) {
+	n.post(&Message{Kind: Missing, To: x.to.id, ToLife: x.to.life, Spans: x.spans})
+}
+
+// post sends a message of repair, from the outbox.
+func (n *Node) post(m *Message) {
+	topic, data, err := n.encode(m)
+	if errors.Is(err, ErrUnsupported) && m.Kind == Missing {
+		n.mute.Store(true)
+	}
+	if err == nil {
+		n.outbox.send(n, letter{topic, data})
+	}
+}
+
+// repeat answers a node that misses something.
+func (n *Node) repeat(m *Message) {
+	a := &Message{Kind: Again, To: m.From, ToLife: m.Life}
+	if m.ToLife != n.life || len(m.Spans) > maxSpans {
+		return
+	}
+	n.outlet.repeat(a, sender{m.From, m.Life}, m.Spans, batchSize)
+	n.count.resent.Add(uint64(len(a.Parts)))
+	n.post(a)
+}
+
+// again takes in what another node sends again.
+func (n *Node) again(m *Message) {
+	from := sender{m.From, m.Life}
+	for i := range m.Parts {
+		x := &m.Parts[i]
+		part, err := decodePart(m.From, m.Life, x.Number, x.Data)
+		if err != nil || x.Number == 0 {
+			n.count.malformed.Add(1)
+			continue
+		}
+		n.accept(part, laneID{from, x.Lane}, len(x.Data), true)
+	}
+	n.hold.answered(m)
+}
+
+// catchUp publishes what could not be published, in order, until there is no more of it.
+func (n *Node) catchUp() {
+	var buf []byte
+	for n.ctx.Err() == nil {
+		l, k, data := n.outlet.overdue(buf)
+		if l == nil {
+			n.mu.Lock()
+			n.catching = n.outlet.late.Load()
+			again := n.catching
+			n.mu.Unlock()
+			if again {
+				continue
+			}
+			return
+		}
+		buf = data
+		if err := n.republish(l, k, data); err == nil {
+			n.outlet.published(l, k)
+			continue
+		} else if n.ctx.Err() == nil {
+			n.warn("away", "cluster: the bus is away: what was told waits", "err", err)
+		}
+		select {
+		case <-time.After(n.o.Heartbeat / 10):
+		case <-n.ctx.Done():
+		}
+	}
+}
+
+func (n *Node) republish(l *outlane, k uint64, data []byte) error {
+	m, err := decodePart(n.self.ID, n.life, k, append([]byte(nil), data...))
+	if err != nil {
+		n.outlet.drop(l, k)
+		return err
+	}
+	topic, data, err := n.encode(m)
+	if err != nil {
+		n.outlet.drop(l, k)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, sendDeadline)
+	defer cancel()
+	err = n.publish(ctx, topic, data)
+	n.recycle(data)
+	return err
+}

@@ -1,0 +1,160 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// A sheet is a Tell or an Ask that is written, numbered and kept, and yet to be published.
+type sheet struct {
+	topic   string
+	data    []byte
+	lane    *outlane // nil where it has no number
+	number  uint64
+	kept    bool
+	waiting bool // some of its lane before it could not be published yet
+}
+
+// say writes and publishes a Tell or an Ask.
+func (n *Node) say(ctx context.Context, m *Message) error {
+	s, err := n.write(m)
+	if err != nil {
+		return err
+	}
+	err = n.ship(ctx, m.Kind, s)
+	n.recycle(s.data)
+	return err
+}
+
+// write writes a Tell or an Ask. After it, ship must follow, and recycle.
+func (n *Node) write(m *Message) (s sheet, err error) {
+	m.From, m.Life = n.self.ID, n.life
+	d, isNative := n.dialect.(native)
+	if isNative {
+		if err := check(m); err != nil {
+			return s, err // before a number is spent on it
+		}
+		s.topic = d.topic(m)
+	}
+	if n.numbers {
+		lane, to, quiet := "", sender{}, false
+		switch {
+		case m.To != "":
+			lane, to, quiet = directLane, sender{m.To, m.ToLife}, true
+		case !isNative:
+			lane = n.dialect.(Laner).Lane(m)
+		case m.Routed:
+			lane, quiet = s.topic, true
+		}
+		s.lane, m.Number, s.waiting = n.outlet.number(lane, to, quiet)
+		s.number = m.Number
+	}
+	var body []byte
+	if isNative {
+		var at int
+		s.data, at = d.appendTo(buffer(sizeOf(m)), s.topic, m)
+		if body = s.data[at:]; d.seal != nil {
+			body = body[:len(body)-sealSize]
+		}
+	} else {
+		if s.topic, s.data, err = n.dialect.Encode(m); err != nil {
+			if s.lane != nil {
+				n.outlet.drop(s.lane, s.number)
+			}
+			return s, err
+		}
+		if s.lane != nil && n.o.Resend > 0 && check(m) == nil {
+			body = appendBody(buffer(sizeOf(m)), m)
+			defer func() { release(body) }()
+		}
+	}
+	if s.lane != nil && body != nil {
+		s.kept = n.outlet.keep(s.lane, s.number, m, body)
+	}
+	return s, nil
+}
+
+// ship publishes what was written. Where that fails it keeps what was told for later, and returns an
+// error that wraps ErrDelayed.
+func (n *Node) ship(ctx context.Context, kind MessageKind, s sheet) error {
+	var err error
+	if s.waiting && s.kept && kind == Tell && n.logbook.log != nil && n.logbook.log.Kept(s.topic) {
+		err = errWaiting // in the log, it has its place behind those that wait
+	} else if err = n.publish(ctx, s.topic, s.data); err == nil || s.lane == nil {
+		return err
+	}
+	switch {
+	case kind == Ask || errors.Is(err, ErrTooLarge):
+		n.outlet.drop(s.lane, s.number) // nobody waits for it any more
+	case s.kept && n.outlet.fail(s.lane, s.number):
+		n.lag()
+		return fmt.Errorf("%w: %w", ErrDelayed, err)
+	}
+	return err
+}
+
+var errWaiting = errors.New("others before it wait for the bus")
+
+// lag has what could not be published published later.
+func (n *Node) lag() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed && !n.catching {
+		n.catching = true
+		n.tasks.Go(n.catchUp)
+	}
+}
+
+// encode writes m, which is neither told nor asked, as a message of this node; or what was told or asked
+// once more, with the number that it has.
+func (n *Node) encode(m *Message) (topic string, data []byte, err error) {
+	m.From, m.Life = n.self.ID, n.life
+	if n.numbers && (m.Kind == Heartbeat || m.Kind == Goodbye) {
+		n.tellQuiet(n.outlet.marks(m))
+	}
+	d, ok := n.dialect.(native)
+	if !ok {
+		return n.dialect.Encode(m)
+	}
+	if err := check(m); err != nil {
+		return "", nil, err
+	}
+	topic = d.topic(m)
+	data, _ = d.appendTo(buffer(sizeOf(m)), topic, m)
+	return topic, data, nil
+}
+
+// tellQuiet tells how far the lanes are to which not all listen.
+func (n *Node) tellQuiet(ms []*Message) {
+	for _, m := range ms {
+		n.post(m)
+	}
+}
+
+// buffers holds what messages are written in.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, smallBuffer); return &b }}
+
+const smallBuffer = 4 << 10
+
+func buffer(size int) []byte {
+	if size > smallBuffer {
+		return make([]byte, 0, size)
+	}
+	return *buffers.Get().(*[]byte)
+}
+
+func release(b []byte) {
+	if cap(b) == smallBuffer {
+		b = b[:0]
+		buffers.Put(&b)
+	}
+}
+
+// recycle takes back what write or encode returned, once it is published: it is ours again.
+func (n *Node) recycle(data []byte) {
+	if n.native {
+		release(data)
+	}
+}
