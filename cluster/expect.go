@@ -23,11 +23,14 @@ func (n *Node) expect(ctx context.Context, namespace string) (expected, error) {
 	if !ok {
 		return expected{}, nil
 	}
-	e := expected{counted: true}
+	e, self := expected{counted: true}, n.self.ID
+	if _, ok := n.dialect.(Observable); ok && n.o.Observer {
+		self = "" // it is not among those that are counted
+	}
 	c, ok := n.bus.(Counter)
 	if !ok || n.topicOf("probe", namespace) == "" {
 		var err error
-		e.total, err = x.Expect(ctx, n.bus, n.self.ID, namespace)
+		e.total, err = x.Expect(ctx, n.bus, self, namespace)
 		return e, err
 	}
 
@@ -49,7 +52,7 @@ func (n *Node) expect(ctx context.Context, namespace string) (expected, error) {
 	for i, id := range ids {
 		wg.Go(func() { counts[i], errs[i] = c.Count(ctx, n.topicOf(id, namespace)) })
 	}
-	e.total, errs[len(ids)] = x.Expect(ctx, n.bus, n.self.ID, namespace)
+	e.total, errs[len(ids)] = x.Expect(ctx, n.bus, self, namespace)
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {

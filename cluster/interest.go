@@ -232,6 +232,9 @@ func (x *interest) settle(n *Node, s *stake) {
 			ctx, cancel := context.WithTimeout(n.ctx, subscribeLimit)
 			sub, err := n.listen(ctx, s.topic)
 			cancel()
+			if err == nil {
+				n.hold.listen(s.topic)
+			}
 			x.mu.Lock()
 			s.sub, s.err = sub, err
 			if s.tried != nil {

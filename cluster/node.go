@@ -305,6 +305,7 @@ func (n *Node) take(m *Message, topic string, data []byte) {
 			n.malformed(topic, data, errors.New("nobody announces itself"))
 			return
 		}
+		n.hold.marks(m)
 		if m.Member.Observer {
 			n.watched(m)
 		} else {
