@@ -60,11 +60,7 @@ func (ns *Namespace) each(op *cluster.Op, answer func(cluster.Answer)) {
 	case cluster.Count:
 		answer(cluster.Answer{First: true, Clients: len(to.sockets)})
 	case cluster.Fetch:
-		infos := make([]cluster.SocketInfo, len(to.sockets))
-		for i, s := range to.sockets {
-			infos[i] = s.info()
-		}
-		answer(cluster.Answer{First: true, Sockets: infos})
+		ns.fetch(op, to, answer)
 	default:
 		ns.srv.log.Warn("unknown operation ignored; is another node newer?", "kind", op.Kind, "nsp", ns.name)
 		if answer != nil {
@@ -196,21 +192,34 @@ func (a *ack) end() {
 }
 
 // info describes the socket to other nodes.
-func (s *Socket) info() cluster.SocketInfo {
-	i := cluster.SocketInfo{ID: s.id, Rooms: s.Rooms()}
+func (s *Socket) info(fields cluster.Fields) cluster.SocketInfo {
+	i := cluster.SocketInfo{ID: s.id}
+	if fields.Has(cluster.FieldRooms) {
+		i.Rooms = s.Rooms()
+	}
+	if fields.Has(cluster.FieldData) {
+		i.Data = s.dataJSON()
+	}
+	if fields.Has(cluster.FieldHandshake) {
+		i.Handshake = s.sharedJSON()
+	}
+	return i
+}
+
+// sharedJSON is what other nodes are shown of the handshake.
+func (s *Socket) sharedJSON() []byte {
 	var shared any
 	if f := s.ns.srv.opts.ShareHandshake; f != nil {
 		shared = f(s)
 	} else {
 		shared = s.shared()
 	}
-	var err error
-	if i.Handshake, err = marshal(shared); err != nil {
+	data, err := marshal(shared)
+	if err != nil {
 		s.log().Error("the handshake cannot be shown to other nodes", "err", err)
-		i.Handshake = []byte("{}")
+		return []byte("{}")
 	}
-	i.Data = s.dataJSON()
-	return i
+	return data
 }
 
 // private are the headers that stay on the node.

@@ -19,6 +19,7 @@ type Target struct {
 	flags   cluster.Flags
 	local   bool
 	timeout time.Duration
+	fields  cluster.Fields // of Fetch
 }
 
 // To adds rooms: the sockets that are in any of the rooms named so far. A socket in
@@ -220,103 +221,6 @@ func (t Target) askAll(ctx context.Context, op *cluster.Op, yield func(event.Arg
 		case <-answers.full():
 		case <-ctx.Done():
 			expired = true
-		}
-	}
-}
-
-// A RemoteSocket is a socket of some node, as that node describes it. Its methods act on
-// the socket wherever it is.
-type RemoteSocket struct {
-	ID    string
-	Node  string   // empty where the cluster's format does not say
-	Rooms []string // its own id among them
-
-	ns        *Namespace
-	handshake []byte
-	data      []byte
-}
-
-// Handshake decodes what is known of the request that opened the session into v: an
-// object with the fields of the official server's handshake.
-func (r *RemoteSocket) Handshake(v any) error { return decodeJSON(r.handshake, v) }
-
-// Data decodes the value that was stored with SetData into v.
-func (r *RemoteSocket) Data(v any) error { return decodeJSON(r.data, v) }
-
-// Target returns the socket as a target, to be emitted to, moved or disconnected.
-func (r *RemoteSocket) Target() Target { return r.ns.To(r.ID) }
-
-// Fetch yields the sockets of all nodes, those of this node first. If nodes are missing,
-// the last pair holds a *PartialError that names them.
-func (t Target) Fetch(ctx context.Context) iter.Seq2[RemoteSocket, error] {
-	return func(yield func(RemoteSocket, error) bool) {
-		for a, err := range t.ask(ctx, t.op(cluster.Fetch)) {
-			if err != nil {
-				yield(RemoteSocket{}, err)
-				return
-			}
-			for _, s := range a.Sockets {
-				if !yield(RemoteSocket{ID: s.ID, Node: a.Node, Rooms: s.Rooms, ns: t.ns, handshake: s.Handshake, data: s.Data}, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Count counts the sockets of all nodes. With a *PartialError, the count is of the nodes
-// that answered.
-func (t Target) Count(ctx context.Context) (int, error) {
-	n := 0
-	for a, err := range t.ask(ctx, t.op(cluster.Count)) {
-		if err != nil {
-			return n, err
-		}
-		n += a.Clients
-	}
-	return n, nil
-}
-
-// Rooms lists the rooms of the namespace on all nodes, each once, the sockets' own among
-// them; the target's rooms do not matter. With a *PartialError, the rooms are those of the
-// nodes that answered.
-func (t Target) Rooms(ctx context.Context) ([]string, error) {
-	seen := make(map[string]bool)
-	var rooms []string
-	for a, err := range t.ask(ctx, t.op(cluster.Rooms)) {
-		if err != nil {
-			return rooms, err
-		}
-		for _, r := range a.Rooms {
-			if !seen[r] {
-				seen[r] = true
-				rooms = append(rooms, r)
-			}
-		}
-	}
-	return rooms, nil
-}
-
-// ask yields this node's answer and then the others'; the last pair may be an error.
-func (t Target) ask(ctx context.Context, op *cluster.Op) iter.Seq2[cluster.Answer, error] {
-	return func(yield func(cluster.Answer, error) bool) {
-		more := true
-		t.ns.do(op, func(a cluster.Answer) {
-			a.Node = t.ns.srv.node
-			more = yield(a, nil)
-		})
-		node := t.ns.srv.opts.Cluster
-		if t.local || node == nil || !more {
-			return
-		}
-		handoff(ctx)
-		for a, err := range node.Ask(ctx, op) {
-			if err != nil {
-				err = &PartialError{Err: err}
-			}
-			if !yield(a, err) || err != nil {
-				return
-			}
 		}
 	}
 }
