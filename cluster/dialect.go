@@ -51,7 +51,7 @@ type Message struct {
 	Marks    []Mark
 	AllMarks bool
 	// Spans are runs of numbers. Missing: what is asked for; a span that ends before it begins
-	// asks for no message but for the lane's Mark. Again: what will not come.
+	// asks for no message but for the lane's Mark. Again: what is not in Parts.
 	Spans []Span
 	// Parts are the messages of an Again.
 	Parts []Part
@@ -63,12 +63,14 @@ type Mark struct {
 	Next uint64
 }
 
-// A Span is a run of the numbers of a sender on a lane. Void says of numbers that will not come that no
-// message ever had them, so that none was lost.
+// A Span is a run of the numbers of a sender on a lane. In an Again the messages will not come:
+// they are no longer kept, or, with Void, there never were any with these numbers, so that none was lost. With
+// Coming they are still on their way.
 type Span struct {
 	Lane        string
 	First, Last uint64
 	Void        bool
+	Coming      bool
 }
 
 // A Part is a Tell or an Ask that is sent again: its kind and its body, as Native writes them.

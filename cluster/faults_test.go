@@ -237,39 +237,39 @@ func TestGaps(t *testing.T) {
 			hub.SetFault(nil)
 		}
 		time.Sleep(5 * time.Second)
-		if got, want := b.history(), "+a gap:id-a:1-1 gap:id-a:5-6 gap:id-a:10-10"; got != want {
+		if got, want := strings.Join(b.received(), " "), "0 1 2 3 4 5 6 7 8 9"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		if got := b.Stats().Gaps; got != 4 {
-			t.Errorf("got %d lost messages, want 4", got)
+		if s := b.Stats(); s.Gaps != 0 || s.Repaired != 4 {
+			t.Errorf("got %d lost messages and %d repaired, want none and 4", s.Gaps, s.Repaired)
 		}
 		if got := a.Stats().Gaps; got != 0 {
 			t.Errorf("at the sender: got %d lost messages, want none", got)
 		}
 	})
-	simulate(t, "what could not be published is a gap too", func(t *testing.T, hub *membus.Hub) {
+	simulate(t, "what could not be published comes later", func(t *testing.T, hub *membus.Hub) {
 		a, b := join(t, hub, "a"), join(t, hub, "b")
 		a.emit(t, "1")
 		hub.SetDown(true)
 		err := a.Tell(t.Context(), &cluster.Op{Kind: cluster.Emit, Namespace: "/"})
-		if !errors.Is(err, membus.ErrDown) {
-			t.Errorf("Tell while the bus is down: got error %v, want the bus's", err)
+		if !errors.Is(err, membus.ErrDown) || !errors.Is(err, cluster.ErrDelayed) {
+			t.Errorf("Tell while the bus is down: got error %v, want the bus's and ErrDelayed", err)
 		}
 		n, took, err := a.ask(t, time.Minute, cluster.Count)
 		var absent *cluster.AbsentError
 		if !errors.As(err, &absent) || !errors.Is(err, membus.ErrDown) || !slices.Equal(absent.Nodes, []string{"b (id-b)"}) || n != 0 || took > 0 {
 			t.Errorf("Ask while the bus is down: got error %v after %v, want the bus's at once, naming b", err, took)
 		}
-		if got := a.Stats().Lost; got != 2 {
-			t.Errorf("got %d messages not published, want 2", got)
+		if got := a.Stats().Lost; got < 2 {
+			t.Errorf("got %d messages not published, want 2 at least", got)
 		}
 		hub.SetDown(false)
 		time.Sleep(3 * time.Second)
 		a.emit(t, "2")
-		if got := b.received(); !slices.Equal(got, []string{"1", "2"}) {
-			t.Errorf("got %q, want 1 and 2", got)
+		if got := b.received(); !slices.Equal(got, []string{"1", "", "2"}) {
+			t.Errorf("got %q, want 1, what was told while the bus was down, and 2", got)
 		}
-		if got, want := b.history(), "+a gap:id-a:2-3"; got != want {
+		if got, want := b.history(), "+a"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -304,9 +304,12 @@ func TestPartition(t *testing.T) {
 		if got, want := a.peers()+"/"+b.peers()+"/"+c.peers(), "b c/a c/a b"; got != want {
 			t.Errorf("together: got peers %q, want %q", got, want)
 		}
+		if got := c.received(); len(got) != 2 {
+			t.Errorf("at c: got %q, want what it missed; the question, whose answers came, is its too", got)
+		}
 		words := strings.Fields(c.history())
 		slices.Sort(words)
-		if got, want := strings.Join(words, " "), "+a +a +b +b -a -b gap:id-a:1-2"; got != want {
+		if got, want := strings.Join(words, " "), "+a +a +b +b -a -b"; got != want {
 			t.Errorf("at c: got %q, want %q in some order", got, want)
 		}
 	})
@@ -329,8 +332,9 @@ func TestQueue(t *testing.T) {
 			t.Errorf("got %d dropped and %d bytes waiting, want over 80 and under 10,000", s.Dropped, s.Waiting)
 		}
 		close(open)
-		if got, want := len(b.received()), 100-int(s.Dropped); got != want {
-			t.Errorf("got %d operations, want %d", got, want)
+		time.Sleep(3 * time.Second)
+		if got := len(b.received()); got != 100 {
+			t.Errorf("got %d operations, want 100: what found no room is asked for again", got)
 		}
 		if got := b.Stats().Waiting; got != 0 {
 			t.Errorf("in the end, got %d bytes waiting, want none", got)

@@ -53,10 +53,11 @@ type inlane struct {
 	lost  []run  // the last ones that were reported
 	heard time.Time
 
-	since  time.Time     // when next was first missing; zero where nothing is
-	waited time.Duration // how long nothing of what is missing came while the bus worked
-	upTo   uint64        // known when that wait began
-	asked  time.Time     // when we last asked for what is missing; zero if we should at once
+	since    time.Time     // when next was first missing; zero where nothing is
+	waited   time.Duration // how long nothing of what is missing came while the bus worked
+	upTo     uint64        // known when that wait began
+	patience int           // how many times more its sender may say that what is missing is on its way
+	asked    time.Time     // when we last asked for what is missing; zero if we should at once
 }
 
 // held is one message, or a run of numbers for which there is nothing to perform.
@@ -83,6 +84,7 @@ const (
 	maxListens  = 1 << 20
 	maxHeld     = 1 << 16 // runs, of one lane
 	maxLost     = 64
+	maxPatience = 64
 	inlaneStays = 10 * time.Minute // after its last message
 )
 
@@ -197,6 +199,7 @@ func (h *hold) miss(l *inlane, known uint64) {
 	}
 	if l.since.IsZero() {
 		l.since, l.waited, l.upTo, l.asked = time.Now(), 0, l.known, time.Time{}
+		l.patience = maxPatience
 		h.open[l] = struct{}{}
 		signal(h.wake)
 	}
@@ -221,7 +224,7 @@ func (h *hold) drain(l *inlane) {
 		*x = held{}
 	}
 	if i > 0 {
-		l.since = time.Now()
+		l.since, l.patience = time.Now(), maxPatience
 		n := copy(l.held, l.held[i:])
 		clear(l.held[n:])
 		l.held = l.held[:n]

@@ -19,6 +19,7 @@ type slotState uint8
 const (
 	gone    slotState = iota // no longer kept
 	pending                  // being written
+	flying                   // kept, and being published
 	kept
 	failed // kept, and could not be published yet
 	void   // no message has the number
@@ -137,7 +138,7 @@ func (k *keeper) put(l *outlane, number uint64, a, b []byte) bool {
 	c.buf = append(append(c.buf, a...), b...)
 	c.notes = append(c.notes, note{l, number})
 	k.bytes += noteSize
-	x.data, x.state = c.buf[at:len(c.buf):len(c.buf)], kept
+	x.data, x.state = c.buf[at:len(c.buf):len(c.buf)], flying
 	for k.bytes > k.limit && len(k.chunks) > 1 {
 		k.evict()
 	}
@@ -197,7 +198,7 @@ func (o *outlet) fail(l *outlane, number uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	x := l.slots.at(number)
-	if x == nil || x.state != kept {
+	if x == nil || x.state != flying {
 		return false
 	}
 	if l.slots.failed == 0 {
@@ -231,17 +232,16 @@ func (o *outlet) overdue(buf []byte) (l *outlane, number uint64, data []byte) {
 	return nil, 0, buf
 }
 
-// published says that a message that was overdue is on its way.
+// published says that the bus has taken a message.
 func (o *outlet) published(l *outlane, number uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if x := l.slots.at(number); x != nil && x.state == failed {
+	if x := l.slots.at(number); x != nil && (x.state == failed || x.state == flying) {
 		l.slots.set(number, kept)
 	}
 }
 
-// repeat answers what the node asker misses, up to size bytes and at least one message. What is being written or
-// waits to be published is on its way, and not in the answer.
+// repeat answers what the node asker misses, up to size bytes and at least one message.
 func (o *outlet) repeat(m *Message, asker sender, wanted []Span, size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -275,11 +275,12 @@ func (o *outlet) repeat(m *Message, asker sender, wanted []Span, size int) {
 				}
 				bytes += len(x.data) + 32
 				m.Parts = append(m.Parts, Part{w.Lane, k, append([]byte(nil), x.data...)})
-			case gone, void:
-				if n := len(m.Spans); n > 0 && m.Spans[n-1].Lane == w.Lane && m.Spans[n-1].Last == k-1 && m.Spans[n-1].Void == (x.state == void) {
+			default:
+				s := Span{Lane: w.Lane, First: k, Last: k, Void: x.state == void, Coming: x.state != gone && x.state != void}
+				if n := len(m.Spans); n > 0 && m.Spans[n-1] == (Span{s.Lane, m.Spans[n-1].First, k - 1, s.Void, s.Coming}) {
 					m.Spans[n-1].Last = k
-				} else if n < maxSpans {
-					m.Spans = append(m.Spans, Span{w.Lane, k, k, x.state == void})
+				} else if n < 4*maxSpans {
+					m.Spans = append(m.Spans, s)
 				}
 			}
 		}

@@ -48,7 +48,7 @@ const version = 1
 //	Progress 8 marks
 //
 //	marks      list of: lane (string), next
-//	spans      list of: lane (string), first, last, void (1 byte, 0 or 1)
+//	spans      list of: lane (string), first, last, flags (1 byte: 1 void, 2 coming)
 //	parts      list of: lane (string), number, message (bytes: its kind (1 byte, with 32 and 64 as in the header),
 //	           if it is for one node: to, toLife; and its body)
 //

@@ -37,8 +37,8 @@ func examples() []*Message {
 		{Kind: Goodbye, From: "node-a", Life: 3, Number: 9},
 		{Kind: Tell, From: "node-a", Life: 3, Number: 5, Namespace: "/", Routed: true, Op: &Op{Kind: Emit, Namespace: "/", Selector: Selector{Rooms: []string{"r"}}, Data: []byte("[]")}},
 		{Kind: Tell, From: "node-a", Life: 3, Number: 5, To: "node-b", ToLife: 77, Namespace: "/", Op: &Op{Kind: Emit, Namespace: "/", Data: []byte("[]")}},
-		{Kind: Missing, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{"l", 3, 400, false}, {"", 1, 0, false}}},
-		{Kind: Again, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{"l", 3, 4, true}}, Marks: []Mark{{"l", 9}}, Parts: []Part{{"l", 5, []byte("x")}}},
+		{Kind: Missing, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{Lane: "l", First: 3, Last: 400}, {First: 1}}},
+		{Kind: Again, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{"l", 3, 4, true, false}, {"l", 6, 6, false, true}}, Marks: []Mark{{"l", 9}}, Parts: []Part{{"l", 5, []byte("x")}}},
 		{Kind: Progress, From: "node-a", Life: 3, To: "node-b", Marks: []Mark{{"@", 9}}},
 		{Kind: Progress, From: "node-a", Life: 3, Routed: true, Marks: []Mark{{"atoll.room.x", 9}}},
 	}

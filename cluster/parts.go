@@ -25,13 +25,18 @@ func appendSpans(b []byte, ss []Span) []byte {
 		b = appendString(b, s.Lane)
 		b = binary.AppendUvarint(b, s.First)
 		b = binary.AppendUvarint(b, s.Last)
-		b = append(b, bit(s.Void))
+		b = append(b, bit(s.Void)|bit(s.Coming)<<1)
 	}
 	return b
 }
 
 func (r *reader) spans() []Span {
-	return list(r, func() Span { return Span{Lane: r.string(), First: r.uint(), Last: r.uint(), Void: r.byte() == 1} })
+	return list(r, func() Span {
+		s := Span{Lane: r.string(), First: r.uint(), Last: r.uint()}
+		flags := r.byte()
+		s.Void, s.Coming = flags&1 != 0, flags&2 != 0
+		return s
+	})
 }
 
 func appendParts(b []byte, ps []Part) []byte {

@@ -113,7 +113,14 @@ func (h *hold) answered(m *Message) {
 	defer h.mu.Unlock()
 	from := sender{m.From, m.Life}
 	for _, s := range m.Spans {
-		if l := h.lanes[laneID{from, s.Lane}]; l != nil && s.First <= s.Last {
+		l := h.lanes[laneID{from, s.Lane}]
+		if l == nil || s.First > s.Last {
+			continue
+		}
+		if s.Coming && l.patience > 0 {
+			l.patience--
+			h.progress(l)
+		} else if !s.Coming {
 			what := missed
 			if s.Void {
 				what = never
@@ -131,11 +138,11 @@ func (h *hold) answered(m *Message) {
 		again(x.Lane)
 	}
 	for _, x := range m.Spans {
-		again(x.Lane)
+		if !x.Coming {
+			again(x.Lane)
+		}
 	}
-	if len(m.Parts)+len(m.Spans) > 0 {
-		signal(h.wake)
-	}
+	signal(h.wake)
 }
 
 // mend looks after what is missing, while something is.

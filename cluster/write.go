@@ -83,6 +83,9 @@ func (n *Node) ship(ctx context.Context, kind MessageKind, s sheet) error {
 	if s.waiting && s.kept && kind == Tell && n.logbook.log != nil && n.logbook.log.Kept(s.topic) {
 		err = errWaiting // in the log, it has its place behind those that wait
 	} else if err = n.publish(ctx, s.topic, s.data); err == nil || s.lane == nil {
+		if s.kept {
+			n.outlet.published(s.lane, s.number)
+		}
 		return err
 	}
 	switch {
