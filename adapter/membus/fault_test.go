@@ -71,6 +71,20 @@ func TestFaults(t *testing.T) {
 			time.Sleep(time.Second)
 			want(t, arrived(), "12")
 		},
+		"what is put aside is overtaken": func(t *testing.T) {
+			hub, a, _, arrived := two(t, b)
+			hub.SetFault(func(from, to, topic string) membus.Fault { return membus.Fault{Delay: 2 * time.Second, Aside: true} })
+			send(t, a, "3")
+			hub.SetFault(func(from, to, topic string) membus.Fault { return membus.Fault{Delay: time.Second, Aside: true} })
+			send(t, a, "2")
+			hub.SetFault(nil)
+			send(t, a, "1")
+			want(t, arrived(), "1")
+			time.Sleep(time.Second)
+			want(t, arrived(), "12")
+			time.Sleep(time.Second)
+			want(t, arrived(), "123")
+		},
 		"drop and repeat": func(t *testing.T) {
 			hub, a, _, arrived := two(t, b)
 			faults := []membus.Fault{{Drop: true}, {Repeat: 2}, {}}

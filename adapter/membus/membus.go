@@ -28,6 +28,7 @@ type Hub struct {
 	down  bool
 	fault func(from, to, topic string) Fault
 	side  map[string]int // of each bus in a partition
+	tapes map[string]*tape
 }
 
 // A Fault is what happens to one message on its way to one bus.
@@ -35,6 +36,7 @@ type Fault struct {
 	Drop   bool          // it does not arrive
 	Repeat int           // it arrives so many times more
 	Delay  time.Duration // it arrives so much later, and what comes behind it too
+	Aside  bool          // with Delay: what comes behind it does not wait, and overtakes it
 }
 
 // SetFault has f decide what happens to each message between buses from and to (which
@@ -179,7 +181,7 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 		}
 		for range f.Repeat + 1 {
 			for _, s := range subs {
-				s.put(parcel{msg, due})
+				s.put(parcel{msg, due}, f.Aside && f.Delay > 0)
 			}
 		}
 	}

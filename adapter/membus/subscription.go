@@ -16,6 +16,7 @@ type subscription struct {
 
 	mu      sync.Mutex
 	parcels []parcel
+	aside   []parcel // which others may overtake
 	bytes   int64
 	closed  bool
 }
@@ -26,11 +27,15 @@ type parcel struct {
 	due time.Time
 }
 
-func (s *subscription) put(p parcel) {
+func (s *subscription) put(p parcel, aside bool) {
 	s.mu.Lock()
 	ok := s.closed || s.bytes == 0 || s.bytes+int64(len(p.msg)) <= s.bus.limit
 	if ok && !s.closed {
-		s.parcels = append(s.parcels, p)
+		if aside {
+			s.aside = append(s.aside, p)
+		} else {
+			s.parcels = append(s.parcels, p)
+		}
 		s.bytes += int64(len(p.msg))
 	}
 	s.mu.Unlock()
@@ -47,10 +52,7 @@ func (s *subscription) put(p parcel) {
 func (s *subscription) run() {
 	defer close(s.done)
 	for {
-		s.mu.Lock()
-		parcels := s.parcels
-		s.parcels = nil
-		s.mu.Unlock()
+		parcels, next := s.take(time.Now())
 		for _, p := range parcels {
 			if !s.wait(p.due) {
 				return
@@ -60,12 +62,39 @@ func (s *subscription) run() {
 			s.bytes -= int64(len(p.msg))
 			s.mu.Unlock()
 		}
+		var timer <-chan time.Time
+		if !next.IsZero() {
+			timer = time.After(time.Until(next))
+		}
 		select {
 		case <-s.wake:
+		case <-timer:
 		case <-s.ended:
 			return
 		}
 	}
+}
+
+// take returns what is to be delivered, and when something that was put aside will be.
+func (s *subscription) take(now time.Time) (parcels []parcel, next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parcels, s.parcels = s.parcels, nil
+	rest := s.aside[:0]
+	for _, p := range s.aside {
+		switch {
+		case !p.due.After(now):
+			parcels = append(parcels, p)
+		default:
+			rest = append(rest, p)
+			if next.IsZero() || p.due.Before(next) {
+				next = p.due
+			}
+		}
+	}
+	clear(s.aside[len(rest):])
+	s.aside = rest
+	return parcels, next
 }
 
 // wait waits until a message is due and the bus is not frozen. It reports false when
@@ -118,7 +147,7 @@ func (s *subscription) Close() error {
 
 	s.mu.Lock()
 	if !s.closed {
-		s.closed, s.parcels = true, nil
+		s.closed, s.parcels, s.aside = true, nil, nil
 		close(s.ended)
 	}
 	s.mu.Unlock()
