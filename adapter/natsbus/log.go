@@ -153,6 +153,9 @@ func (l *Log) open(ctx context.Context) error {
 		}
 		select {
 		case <-limit.Done():
+			if errors.Is(err, nats.ErrNoResponders) {
+				err = noJetStream(err)
+			}
 			return err
 		case <-time.After(50 * time.Millisecond):
 		}
@@ -171,12 +174,16 @@ func (l *Log) tryOpen(ctx context.Context) error {
 	}
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return fmt.Errorf("%w: %w: start the NATS server with -js, or give the embedded one a Store", ErrNoJetStream, err)
+		return noJetStream(err)
 	case err != nil:
 		return err
 	}
 	l.see(s.CachedInfo())
 	return l.openSessions(ctx, replicas)
+}
+
+func noJetStream(err error) error {
+	return fmt.Errorf("%w: %w: start the NATS server with -js, or set EmbedOptions.Store", ErrNoJetStream, err)
 }
 
 // Codes of JetStream's errors, which its client has no names for.

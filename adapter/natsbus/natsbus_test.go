@@ -2,7 +2,10 @@ package natsbus
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,7 +13,16 @@ import (
 	"github.com/atollhq/atoll/cluster/clustertest"
 )
 
-func TestMain(m *testing.M) { clustertest.Main(m, dial) }
+func TestMain(m *testing.M) {
+	if address, dir, ok := strings.Cut(os.Getenv(envServer), " "); ok {
+		if err := serverMain(address, dir); err != nil {
+			fmt.Fprintln(os.Stderr, "server:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	clustertest.Main(m, dial)
+}
 
 // node is an embedded server whose bus closes all of it.
 type node struct {
