@@ -91,6 +91,63 @@ type Node struct {
 	Bus     *membus.Bus // freezes, thaws and cuts off the node
 }
 
+// NodeOptions say what node Start is to start. A nil *NodeOptions means all defaults.
+type NodeOptions struct {
+	// Server are the server's options. Start sets Cluster, and Logger, where it is nil, to one that
+	// discards.
+	Server atoll.Options
+
+	// Cluster are the options of its place in the cluster. Start sets Name, and Logger as above.
+	Cluster cluster.Options
+
+	// Log has the hub keep what nodes tell each other, so that Server.Recovery works across nodes where
+	// Recovery.Sessions is the same for all of them, for example one recovery.Memory.
+	Log bool
+
+	// Setup, where set, sets the handlers before the server serves.
+	Setup func(srv *atoll.Server)
+}
+
+// Start starts a server of the cluster on hub, and ends it with the test.
+func Start(t testing.TB, hub *membus.Hub, name string, o *NodeOptions) *Node {
+	t.Helper()
+	if o == nil {
+		o = &NodeOptions{}
+	}
+	n := &Node{Name: name}
+	var bus cluster.Bus
+	if o.Log {
+		b := membus.NewLog(hub, &membus.LogOptions{Options: membus.Options{Name: name}})
+		bus, n.Bus = b, b.Bus
+	} else {
+		n.Bus = membus.New(hub, &membus.Options{Name: name})
+		bus = n.Bus
+	}
+	co, so := o.Cluster, o.Server
+	co.Name = name
+	if co.Logger == nil {
+		co.Logger = slog.New(slog.DiscardHandler)
+	}
+	if so.Logger == nil {
+		so.Logger = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if n.Cluster, err = cluster.Join(context.Background(), bus, &co); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = n.Cluster.Close()
+		_ = bus.Close()
+	})
+	so.Cluster = n.Cluster
+	srv := atoll.NewServer(&so)
+	if o.Setup != nil {
+		o.Setup(srv)
+	}
+	n.Server = Serve(t, srv)
+	return n
+}
+
 // Cluster starts n servers, named "node1" and so on, in one cluster on hub, and ends them
 // with the test. setup, which may be nil, sets the handlers of each before it serves.
 func Cluster(t testing.TB, hub *membus.Hub, n int, setup func(name string, srv *atoll.Server)) []*Node {
@@ -98,20 +155,11 @@ func Cluster(t testing.TB, hub *membus.Hub, n int, setup func(name string, srv *
 	nodes := make([]*Node, n)
 	for i := range nodes {
 		name := "node" + strconv.Itoa(i+1)
-		bus := membus.New(hub, &membus.Options{Name: name})
-		node, err := cluster.Join(context.Background(), bus, &cluster.Options{Name: name, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = node.Close()
-			_ = bus.Close()
-		})
-		srv := atoll.NewServer(&atoll.Options{Cluster: node, Logger: slog.New(slog.DiscardHandler)})
-		if setup != nil {
-			setup(name, srv)
-		}
-		nodes[i] = &Node{Serve(t, srv), name, node, bus}
+		nodes[i] = Start(t, hub, name, &NodeOptions{Setup: func(srv *atoll.Server) {
+			if setup != nil {
+				setup(name, srv)
+			}
+		}})
 	}
 	return nodes
 }
