@@ -127,7 +127,7 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	return b.channels.Publish(ctx, topic, b.stamp(topic, msg))
 }
 
-// Append writes msg, which the Dialect has encoded, to the stream of topic's namespace. The offset is the id of the entry.
+// Append writes msg, which the Dialect has encoded as an entry, to the stream of topic's namespace. The offset is the id of the entry.
 // After an error the entry may have been written all the same.
 func (b *Bus) Append(ctx context.Context, topic string, msg []byte) (offset string, err error) {
 	at, err := b.append(ctx, topic, msg)
@@ -154,8 +154,8 @@ func (b *Bus) append(ctx context.Context, topic string, msg []byte) (at id, err 
 		return at, fmt.Errorf("%d bytes: %w", len(msg), cluster.ErrTooLarge)
 	}
 	fields, err := args(string(msg)) // a copy: the command may outlive the call when ctx ends first
-	if err != nil {
-		return at, err
+	if err != nil { // whoever reads it will say so
+		fields = []string{fieldNSP, namespace, "garbage", string(msg)}
 	}
 	cmd := b.client.B().Arbitrary("XADD").Keys(b.o.key(index))
 	if b.o.MaxLen > 0 {
@@ -208,6 +208,11 @@ func (b *Bus) probe(index int) {
 			sleep(b.ctx, pause)
 		}
 	})
+}
+
+// limit bounds a call that reads, or that may be repeated: the client repeats some until their context ends.
+func (b *Bus) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, 5*b.o.PublishTimeout)
 }
 
 // sleep waits for d, or until ctx ends.

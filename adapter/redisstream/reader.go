@@ -219,7 +219,7 @@ func (r *reader) next(ctx context.Context, doubt bool) error {
 			return fmt.Errorf("%q is no id of a stream", entries[i].ID)
 		}
 	}
-	if doubt || r.doubtful(began, ids[0]) {
+	if doubt || r.doubtful(began, ids[0], len(ids)) {
 		if err := r.look(ctx, ids); err != nil {
 			return err
 		}
@@ -294,17 +294,20 @@ func (r *reader) fetch(ctx context.Context) (began uint64, entries []rueidis.XRa
 	return seconds*1000 + micros/1000, streams[r.key], err
 }
 
-// doubtful reports whether entries may have been trimmed between the last one and first, which was read by a read that
-// began at the given time. That cannot be where the read waited for first; nor where less time has passed than
-// Redis takes to write as many entries as it keeps, at a thousand in a millisecond.
-func (r *reader) doubtful(began uint64, first id) bool {
-	if first.ms > began || r.bus.o.MaxLen < 0 {
+// doubtful reports whether entries may have been trimmed between the last one and the n read now, of which first is the
+// first, by a read that began at the given time. That cannot be where the read waited for first, unless more were written
+// in one step than the stream keeps; nor where less time has passed than Redis takes to write as many
+// entries as it keeps, at a thousand in a millisecond.
+func (r *reader) doubtful(began uint64, first id, n int) bool {
+	limit := r.bus.o.MaxLen
+	switch {
+	case limit < 0, first.ms == r.at.ms && first.seq == r.at.seq+1:
 		return false
+	case first.ms > began && n < r.count && int64(n) < limit:
+		return false
+	default:
+		return first.ms == r.at.ms || first.ms-r.at.ms >= uint64(limit)/1000
 	}
-	if first.ms == r.at.ms {
-		return first.seq != r.at.seq+1
-	}
-	return first.ms-r.at.ms >= uint64(r.bus.o.MaxLen)/1000
 }
 
 // look finds out whether entries were trimmed between the last one and those that were read now, whose ids are given.

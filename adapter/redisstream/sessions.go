@@ -51,11 +51,6 @@ const updatesAtOnce = 256
 
 func (b *Bus) sessionKey(pid string) string { return b.o.SessionKeyPrefix + pid }
 
-// sessionContext limits a call that has no deadline of its own.
-func (b *Bus) sessionContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, 5*b.o.PublishTimeout)
-}
-
 // Create stores s for ttl, at least a millisecond, in the format of the official adapter: a Node.js node can take it.
 func (b *Bus) Create(ctx context.Context, s *recovery.Session, ttl time.Duration) error {
 	if b.ctx.Err() != nil {
@@ -65,7 +60,7 @@ func (b *Bus) Create(ctx context.Context, s *recovery.Session, ttl time.Duration
 	if err != nil {
 		return fmt.Errorf("redisstream: session: %w", err)
 	}
-	ctx, cancel := b.sessionContext(ctx)
+	ctx, cancel := b.limit(ctx)
 	defer cancel()
 	cmd := b.client.B().Arbitrary("SET").Keys(b.sessionKey(s.PID)).Args(value, "PX", milliseconds(ttl)).Build()
 	if err := b.client.Do(ctx, cmd).Error(); err != nil {
@@ -84,7 +79,7 @@ func (b *Bus) Update(ctx context.Context, ss []*recovery.Session, ttl time.Durat
 	if b.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	ctx, cancel := b.sessionContext(ctx)
+	ctx, cancel := b.limit(ctx)
 	defer cancel()
 	var errs []error
 	for len(ss) > 0 {
@@ -135,7 +130,7 @@ func (b *Bus) Take(ctx context.Context, pid string) (*recovery.Session, error) {
 	if b.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	ctx, cancel := b.sessionContext(ctx)
+	ctx, cancel := b.limit(ctx)
 	defer cancel()
 	value, err := b.client.Do(ctx, b.client.B().Getdel().Key(b.sessionKey(pid)).Build()).ToString()
 	if rueidis.IsRedisNil(err) {
@@ -157,7 +152,7 @@ func (b *Bus) Drop(ctx context.Context, s *recovery.Session) error {
 	if b.ctx.Err() != nil {
 		return ErrClosed
 	}
-	ctx, cancel := b.sessionContext(ctx)
+	ctx, cancel := b.limit(ctx)
 	defer cancel()
 	if err := dropScript.Exec(ctx, b.client, []string{b.sessionKey(s.PID)}, []string{s.Revision}).Error(); err != nil {
 		return fmt.Errorf("redisstream: session: %w", err)

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/redis/rueidis"
+
 	"github.com/atollhq/atoll/cluster"
 )
 
@@ -19,6 +21,8 @@ func (b *Bus) End(ctx context.Context, topic string) (offset string, err error) 
 	if b.ctx.Err() != nil {
 		return "", ErrClosed
 	}
+	ctx, cancel := b.limit(ctx)
+	defer cancel()
 	st, err := b.state(ctx, b.o.key(index), true)
 	if err != nil {
 		return "", fmt.Errorf("redisstream: end: %w", err)
@@ -66,7 +70,9 @@ func (b *Bus) since(ctx context.Context, topic, offset string, yield func(cluste
 	}
 	index, _ := b.o.streamOf(namespace)
 	key := b.o.key(index)
-	st, err := b.state(ctx, key, false)
+	limited, cancel := b.limit(ctx)
+	defer cancel()
+	st, err := b.state(limited, key, false)
 	if err != nil {
 		return err
 	}
@@ -75,12 +81,8 @@ func (b *Bus) since(ctx context.Context, topic, offset string, yield func(cluste
 	}
 	end, count := st.last, int64(b.o.ReadCount)
 	for at.before(end) {
-		entries, err := b.client.Do(ctx, b.client.B().Xrange().Key(key).Start("("+at.String()).End(end.String()).Count(count).Build()).AsXRangeSlices()
+		entries, st, err := b.page(ctx, key, at, end, count)
 		if err != nil {
-			return err
-		}
-		// Asked behind the entries: what is kept now was kept when they were read.
-		if st, err = b.state(ctx, key, false); err != nil {
 			return err
 		}
 		if !st.keeps(at) {
@@ -103,4 +105,15 @@ func (b *Bus) since(ctx context.Context, topic, offset string, yield func(cluste
 		count = min(max(int64(maxBatch/(size/len(entries)+1)), 1), int64(b.o.ReadCount))
 	}
 	return nil
+}
+
+// page reads some entries behind a place, and then the state of the stream: what is kept then was kept when they were read.
+func (b *Bus) page(ctx context.Context, key string, behind, end id, count int64) (entries []rueidis.XRangeSlice, st state, err error) {
+	ctx, cancel := b.limit(ctx)
+	defer cancel()
+	cmd := b.client.B().Xrange().Key(key).Start("(" + behind.String()).End(end.String()).Count(count).Build()
+	if entries, err = b.client.Do(ctx, cmd).AsXRangeSlices(); err == nil {
+		st, err = b.state(ctx, key, false)
+	}
+	return entries, st, err
 }

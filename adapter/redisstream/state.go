@@ -19,7 +19,7 @@ type state struct {
 
 // stateScript answers with the state of a stream. With an argument it makes a stream where there is none, by an entry
 // that is for nobody: so that there is an id that tells this stream from a later one of that name.
-var stateScript = rueidis.NewLuaScript(`
+var stateScript = rueidis.NewLuaScriptRetryable(`
 if redis.call('EXISTS', KEYS[1]) == 0 then
   if not ARGV[1] then return {'0-0', '', 0, 0, '0-0'} end
   redis.call('XADD', KEYS[1], '*', 'atoll', 'begin')
