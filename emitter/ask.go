@@ -75,12 +75,17 @@ func decode(raw []byte, v any) error {
 	return event.ArgsOf(raw, nil).Decode(0, v)
 }
 
-// Fetch yields the sockets. If nodes are missing, the last pair holds a *cluster.AbsentError
-// that says which. The sequence may be left early, and ranged over once.
-func (e *Emitter) Fetch(ctx context.Context) iter.Seq2[Socket, error] {
+// Fetch yields the sockets. fields, if there are any, are what is wanted of each besides its id and
+// its node; formats that do not know them give everything. If nodes are missing, the last pair
+// holds a *cluster.AbsentError that says which. The sequence may be left early, and ranged over once.
+func (e *Emitter) Fetch(ctx context.Context, fields ...cluster.Fields) iter.Seq2[Socket, error] {
 	return func(yield func(Socket, error) bool) {
 		all := e.Of(e.nsp)
-		for a, err := range e.ask(ctx, &cluster.Op{Kind: cluster.Fetch}) {
+		op := &cluster.Op{Kind: cluster.Fetch}
+		for _, f := range fields {
+			op.Fields |= f | cluster.FieldID
+		}
+		for a, err := range e.ask(ctx, op) {
 			if err != nil {
 				yield(Socket{}, err)
 				return

@@ -1,5 +1,8 @@
-// Command atoll runs Socket.IO servers: the demo, a node, the balancer, and emit, which
-// sends an event to the clients of a running cluster.
+// Command atoll runs Socket.IO servers: the demo, a node, the balancer; it emits to the clients of a
+// running cluster (emit, gateway), and looks into it (tail, nodes, sockets, rooms).
+//
+// It ends with status 0; with 1 when something failed, with 2 when the command was called in a
+// wrong way, and with 3 when nodes or clients did not answer in time, after what the others said was printed.
 package main
 
 import (
@@ -12,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func main() {
@@ -33,6 +37,9 @@ func (e usageError) Unwrap() error { return e.error }
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func exitCode(err error) int {
+	if _, ok := errors.AsType[incompleteError](err); ok {
+		return 3
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
@@ -49,7 +56,8 @@ it, nodes find each other, and losing one costs its clients a reconnection.`,
 		Example: `  atoll demo                                  see it: a chat on three nodes
   atoll serve --port 3001                     a node; start another and they are a cluster
   atoll balance --backend localhost:3001,localhost:3002
-  atoll emit news '{"title":"Hello"}'         tell all clients of the cluster`,
+  atoll emit news '{"title":"Hello"}'         tell all clients of the cluster
+  atoll tail                                  watch what the nodes tell each other`,
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			level := slog.LevelInfo
@@ -63,10 +71,17 @@ it, nodes find each other, and losing one costs its clients a reconnection.`,
 		},
 	}
 	cmd.PersistentFlags().BoolVarP(&verbose, "verbose", "v", false, "say more about what happens")
+	cmd.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "nsp" {
+			name = "namespace"
+		}
+		return pflag.NormalizedName(name)
+	})
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w (see `%s --help`)", err, c.CommandPath())
 	})
-	cmd.AddCommand(demoCommand(), demoNodeCommand(), serveCommand(), balanceCommand(), emitCommand(), versionCommand())
+	cmd.AddCommand(demoCommand(), demoNodeCommand(), serveCommand(), balanceCommand(), emitCommand(), gatewayCommand(), tailCommand(),
+		nodesCommand(), socketsCommand(), roomsCommand(), busHelp(), versionCommand())
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
 }

@@ -42,10 +42,10 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		{"demo now", 2, "takes no arguments"},
 		{"serve --static /nowhere", 2, "is not a folder"},
 		{"serve --cors-origin *foo", 2, "https://example.com"},
-		{"serve --nats x --redis y", 2, "choose one of --redis and --nats"},
+		{"serve --nats x --redis y", 2, "choose one of --bus, --redis and --nats"},
 		{"serve --nats x --cluster-routes y:1", 2, "--cluster-routes"},
 		{"serve --cluster-listen 0.0.0.0:0", 1, "secret"},
-		{"serve --port 70000", 2, "choose one from 1 to 65535"},
+		{"serve --port 70000 --cluster test-port", 2, "choose one from 1 to 65535"},
 		{"emit news --cluster nobody-has-this-name", 1, "atoll serve"},
 		{"balance", 2, "--backend localhost:3001"},
 		{"balance --backend ftp://x", 2, "must be http or https"},
@@ -56,13 +56,32 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		{"serve --path /", 2, "/socket.io/"},
 		{"serve --path /{x", 2, "/socket.io/"},
 		{"serve --path /a//b", 2, "/socket.io/"},
-		{"serve --nsp /a,a --rooms --port 70000", 2, "choose one from 1 to 65535"},
+		{"serve --nsp /a,a --rooms --port 70000 --cluster test-nsp", 2, "choose one from 1 to 65535"},
 		{"balance --backend x:1 --tls-cert x", 2, "go together"},
 		{"emit", 2, "which event?"},
 		{"emit news hello", 2, `'"hello"'`},
 		{"emit connect --redis redis://127.0.0.1:1", 1, "Redis"},
 		{"emit news --redis http://x", 2, "redis://"},
 		{"emit news --nats nats://127.0.0.1:1", 1, "NATS"},
+		{"serve --bus localhost:6379", 2, "redis+streams://"},
+		{"serve --bus mysql://x", 2, "there is no bus mysql://"},
+		{"serve --bus redis://x/notanumber", 2, "is a number"},
+		{"serve --bus redis://u:se%cret@x", 2, "malformed"},
+		{"serve --bus redis://x?prefixx=a", 2, `no parameter "prefixx"`},
+		{"serve --bus redis://x?shared_responses=maybe", 2, "true or false"},
+		{"serve --bus redis://x?ca=file", 2, "rediss://"},
+		{"serve --bus redis://x --cluster-listen :1", 2, "--cluster-listen"},
+		{"nodes --cluster nobody-has-this-name", 1, "atoll serve"},
+		{"sockets --cluster nobody-has-this-name", 1, "--bus redis://localhost:6379"},
+		{"rooms --sort size", 2, "members or name"},
+		{"tail --kind emmit", 2, "choose from emit, join"},
+		{"tail --bus redis://127.0.0.1:1", 1, "cannot reach Redis at 127.0.0.1:1"},
+		{"gateway", 2, "--token-file"},
+		{"gateway --open --token-file x", 2, "choose one"},
+		{"gateway --open --host 0.0.0.0", 2, "this machine only"},
+		{"gateway --token-file /nowhere", 2, "cannot read the tokens"},
+		{"gateway --token-file /dev/null", 2, "openssl rand"},
+		{"emit news --server --room a", 2, "for clients"},
 		{"demo-node", 1, "atoll demo"},
 		{"dmeo", 1, "unknown command"},
 	} {
@@ -77,7 +96,8 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 			if got := cmd.ProcessState.ExitCode(); got != c.code {
 				t.Errorf("got exit status %d, want %d", got, c.code)
 			}
-			if !strings.HasPrefix(errs.String(), "atoll: ") || !strings.Contains(errs.String(), c.want) {
+			_, last, _ := strings.Cut("\n"+errs.String(), "\natoll: ") // behind what was logged
+			if last == "" || !strings.Contains(errs.String(), c.want) {
 				t.Errorf("got %q, want atoll: … %q …", errs.String(), c.want)
 			}
 			if out.Len() > 0 {
@@ -88,7 +108,7 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 }
 
 func TestHelpIsShort(t *testing.T) {
-	for _, name := range []string{"", "demo", "serve", "balance", "emit", "version"} {
+	for _, name := range []string{"", "demo", "serve", "balance", "emit", "gateway", "tail", "nodes", "sockets", "rooms", "bus", "version"} {
 		var out bytes.Buffer
 		cmd := root()
 		cmd.SetArgs(append(strings.Fields(name), "--help"))

@@ -38,11 +38,11 @@ func serveCommand() *cobra.Command {
 send; what the clients send themselves goes to nobody unless you say so (--relay).
 
 Nodes on one machine find each other by the name of their cluster. On several machines
-they share a Redis (--redis, in the format of the official adapter, so that Node.js
-servers can be in the same cluster) or a NATS (--nats).`,
+they share a Redis, a Postgres or a NATS (--bus). In the official formats of Redis and Postgres,
+Node.js servers can be in the same cluster.`,
 		Example: `  atoll serve --port 3001
   atoll serve --port 3002 --static ./public       also serves files
-  atoll serve --redis redis://localhost:6379      in one cluster with Node.js servers
+  atoll serve --bus redis://localhost:6379        in one cluster with Node.js servers
   atoll serve --rooms --relay                     clients enter rooms, and hear each other`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,7 +69,7 @@ servers can be in the same cluster) or a NATS (--nats).`,
 				return err
 			}
 			defer bus.close()
-			member, err := cluster.Join(ctx, bus.Bus, &cluster.Options{Name: name, Logger: slog.Default()})
+			member, err := cluster.Join(ctx, bus.Bus, &cluster.Options{Name: name, Key: key(), Logger: slog.Default()})
 			if err != nil {
 				return fmt.Errorf("cannot join the cluster over %s: %w", bus.name, err)
 			}
@@ -100,7 +100,7 @@ servers can be in the same cluster) or a NATS (--nats).`,
 	f.StringVar(&name, "name", "", "name of this node, for people (default: host, program and process id)")
 	f.StringVar(&path, "path", "/socket.io/", "path of the Socket.IO server")
 	f.StringVar(&static, "static", "", "serve the files of this folder, too")
-	f.StringSliceVar(&nsps, "nsp", nil, "namespaces that clients may enter (default: all)")
+	f.StringSliceVar(&nsps, "namespace", nil, "namespaces that clients may enter (default: all)")
 	f.BoolVar(&rooms, "rooms", false, "clients enter and leave rooms themselves, with the events join and leave. They may then enter any room, other sockets' own rooms included, and hear what is sent there")
 	f.BoolVar(&relay, "relay", false, "other events of a client go to all other clients of its namespace")
 	f.StringSliceVar(&origins, "cors-origin", nil, "origins of other sites whose pages may connect, for instance https://example.com")

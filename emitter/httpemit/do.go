@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/emitter"
 )
 
@@ -115,7 +116,7 @@ func (r *result) rooms(ctx context.Context, e *emitter.Emitter, room *int) error
 
 func (r *result) sockets(ctx context.Context, e *emitter.Emitter, room *int) error {
 	r.Sockets = []socket{}
-	for s, err := range e.Fetch(ctx) {
+	for s, err := range e.Fetch(ctx, cluster.FieldRooms|cluster.FieldData) {
 		if err != nil {
 			return err
 		}

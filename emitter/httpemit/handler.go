@@ -106,6 +106,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
+	// Who sends or reads slowly does not keep a place. What cannot have deadlines works without.
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(h.o.MaxTime))
+	_ = c.SetWriteDeadline(time.Now().Add(2*h.o.MaxTime + time.Second))
+	defer c.SetWriteDeadline(time.Time{})
+
 	lines, ok := format(r.Header.Get("Content-Type"))
 	if !ok { // a form of another site's page could send anything else
 		respond(w, http.StatusUnsupportedMediaType, &result{Code: wrongType, Error: "Content-Type must be application/json or application/x-ndjson"})
