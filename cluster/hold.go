@@ -53,6 +53,8 @@ type inlane struct {
 	lost  []run  // the last ones that were reported
 	heard time.Time
 
+	unordered bool // it comes from a log
+
 	since    time.Time     // when next was first missing; zero where nothing is
 	waited   time.Duration // how long nothing of what is missing came while the bus worked
 	upTo     uint64        // known when that wait began
@@ -114,6 +116,7 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 	if l == nil {
 		l = h.meet(id, k)
 	}
+	l.unordered = !ordered
 	if k < l.next {
 		if l.wasLost(k) {
 			h.count.late.Add(1)

@@ -61,7 +61,7 @@ func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (p
 		if alive {
 			l.waited += dt
 		}
-		able := ask && l.from.id != Emitter
+		able := ask && !l.unordered && l.from.id != Emitter // out of its place in a log it is not wanted
 		if able && l.waited >= p.wait || !able && l.waited >= p.unable {
 			h.fill(l, l.next, min(l.upTo, l.known)-1, missed)
 			if !l.since.IsZero() {
