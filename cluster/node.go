@@ -291,6 +291,10 @@ func (n *Node) take(m *Message, topic string, data []byte) {
 		return
 	}
 	n.count.received.Add(1)
+	if f := n.o.OnMessage; f != nil && m.Kind != Tell && m.Kind != Ask {
+		size := int64(len(data)) + 512
+		n.inbox.put(work{hook: func() { f(m) }, size: size}, size)
+	}
 	switch m.Kind {
 	case Missing:
 		n.touch(m.From)
