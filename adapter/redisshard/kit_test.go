@@ -1,0 +1,50 @@
+//go:build unix
+
+package redisshard_test
+
+import (
+	"testing"
+
+	"github.com/atollhq/atoll/adapter/redisshard"
+	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/cluster/clustertest"
+	"github.com/atollhq/atoll/internal/redistest"
+)
+
+func TestBus(t *testing.T) {
+	s := redistest.Start(t)
+	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, nil, s.Addr()) })
+}
+
+func TestCluster(t *testing.T) {
+	s := redistest.Start(t)
+	for _, mode := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			o := &redisshard.Options{Mode: mode}
+			clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, o, s.Addr()) })
+		})
+	}
+}
+
+// TestRedisCluster runs the kit on three Redis servers that are one Redis Cluster.
+func TestRedisCluster(t *testing.T) {
+	settle(t)
+	addrs := redistest.StartCluster(t)
+	t.Run("bus", func(t *testing.T) {
+		clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, nil, addrs...) })
+	})
+	for _, mode := range modes {
+		if testing.Short() && mode != redisshard.Static {
+			continue
+		}
+		t.Run(string(mode), func(t *testing.T) {
+			o := &redisshard.Options{Mode: mode}
+			clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, o, addrs...) })
+		})
+	}
+}
+
+// TestFrozen stops the process of a node: it is missed by name.
+func TestFrozen(t *testing.T) {
+	clustertest.TestFrozen(t, redistest.Start(t).Addr(), dialBus)
+}
