@@ -29,14 +29,16 @@ func appendBroadcast(dst []byte, m *cluster.Message, nsp string) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	dst = msgp.AppendMapHeader(dst, 3)
+	dst = msgp.AppendMapHeader(dst, 3+extra(m))
 	dst = appendRooms(msgp.AppendString(dst, "rooms"), op.Rooms)
 	if m.From == cluster.Emitter { // whose fields stand in another order
 		dst = appendFlags(msgp.AppendString(dst, "flags"), op)
-		return appendRooms(msgp.AppendString(dst, "except"), op.Except), nil
+		dst = appendRooms(msgp.AppendString(dst, "except"), op.Except)
+		return appendPlace(dst, m), nil
 	}
 	dst = appendRooms(msgp.AppendString(dst, "except"), op.Except)
-	return appendFlags(msgp.AppendString(dst, "flags"), op), nil
+	dst = appendFlags(msgp.AppendString(dst, "flags"), op)
+	return appendPlace(dst, m), nil
 }
 
 // grow makes room for about what op needs.
@@ -95,7 +97,7 @@ func appendFlags(dst []byte, op *cluster.Op) []byte {
 }
 
 // decodeBroadcast reads what came on a channel, whose name without the prefix is where:
-// "/nsp#", "/nsp#room#", or "/nsp#*" for any of these.
+// "/nsp#", "/nsp#room#", "/nsp#*" for any of these, or "*" for those of all namespaces.
 func decodeBroadcast(node, where string, data []byte) (*cluster.Message, error) {
 	n, b, err := msgp.ReadArrayHeaderBytes(data)
 	if err != nil {
@@ -110,7 +112,7 @@ func decodeBroadcast(node, where string, data []byte) (*cluster.Message, error) 
 		if uid, b, err = msgp.ReadStringZC(b); err != nil {
 			return nil, err
 		}
-		if string(uid) == node {
+		if string(uid) == node && node != "" {
 			return nil, nil
 		}
 		from = string(uid)
@@ -119,10 +121,11 @@ func decodeBroadcast(node, where string, data []byte) (*cluster.Message, error) 
 	}
 
 	op := &cluster.Op{Kind: cluster.Emit}
+	m := &cluster.Message{Kind: cluster.Tell, From: from, Op: op}
 	if b, err = readPacket(b, op); err != nil {
 		return nil, err
 	}
-	if b, err = readOptions(b, op); err != nil {
+	if b, err = readOptions(b, m); err != nil {
 		return nil, err
 	}
 	if len(b) > 0 {
@@ -131,7 +134,8 @@ func decodeBroadcast(node, where string, data []byte) (*cluster.Message, error) 
 	if !meant(where, op.Namespace) {
 		return nil, nil
 	}
-	return &cluster.Message{Kind: cluster.Tell, From: from, Namespace: op.Namespace, Op: op}, nil
+	m.Namespace = op.Namespace
+	return m, nil
 }
 
 var errTrailing = errors.New("bytes behind the message")
@@ -139,6 +143,9 @@ var errTrailing = errors.New("bytes behind the message")
 // meant reports whether a message for nsp that came on where is meant for us. The channels
 // of the namespace /a#b also match the pattern of /a, which is another's.
 func meant(where, nsp string) bool {
+	if where == "*" {
+		return true
+	}
 	if all, ok := strings.CutSuffix(where, "#*"); ok {
 		return all == nsp
 	}
@@ -180,8 +187,9 @@ func checkEvent(data []byte) error {
 	return nil
 }
 
-// readOptions reads {rooms, except, flags} into op.
-func readOptions(b []byte, op *cluster.Op) ([]byte, error) {
+// readOptions reads {rooms, except, flags} into the operation of m, and the place of m.
+func readOptions(b []byte, m *cluster.Message) ([]byte, error) {
+	op := m.Op
 	return eachField(b, func(key, b []byte) ([]byte, error) {
 		var err error
 		switch string(key) {
@@ -194,6 +202,8 @@ func readOptions(b []byte, op *cluster.Op) ([]byte, error) {
 				return msgp.Skip(b)
 			}
 			b, err = readFlags(b, op)
+		case placeKey:
+			b, err = readPlace(b, m)
 		default:
 			b, err = msgp.Skip(b)
 		}

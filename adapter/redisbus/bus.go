@@ -19,6 +19,8 @@ import (
 type Options struct {
 	// Prefix begins the names of all channels; the Node.js adapter and emitter call it
 	// key. All nodes and emitters of a cluster have the same. If empty, "socket.io".
+	// For NewNative it is the name of the cluster, 1 to 64 letters, digits, "-" and "_"; if
+	// empty, "atoll".
 	Prefix string
 
 	// SharedResponses has answers published where all nodes read them, as nodes with
@@ -75,7 +77,8 @@ var (
 type Bus struct {
 	client  rueidis.Client
 	prefix  string
-	dialect *Dialect
+	dialect cluster.Dialect
+	classic *Dialect // the dialect, where it is the official one
 	timeout time.Duration
 	log     *slog.Logger
 
@@ -86,13 +89,13 @@ type Bus struct {
 	away  atomic.Bool // a publication was not answered in time, and a probe runs
 	count counters
 
+	wake chan struct{} // holds a token when the keeper has something to do
+
 	mu      sync.Mutex
 	started bool // the keeper runs
 	closed  bool
-	topics  map[string][]*subscription // what is wanted, and by whom
-	have    map[string]state           // what the connection has; the keeper's, who changes it
-	changed chan struct{}              // closed, and made anew, when have has changed
-	wake    chan struct{}              // holds a token when the keeper has something to do
+	topics  map[string]*topic // what somebody wants, or the connection has
+	dirty   []*topic          // where the keeper should look
 }
 
 type counters struct{ published, failed, received, reconnects atomic.Uint64 }
@@ -111,25 +114,43 @@ var (
 	_ cluster.Counter = (*Bus)(nil)
 )
 
-// New returns a Bus on client, which stays open when the Bus is closed. It does not
-// talk to Redis yet. The client's option DisableRetry makes no difference for publishing.
+// New returns a Bus on client that speaks the format of @socket.io/redis-adapter. The client stays
+// open when the Bus is closed. New does not talk to Redis yet. The client's option
+// DisableRetry makes no difference for publishing.
 func New(client rueidis.Client, o *Options) *Bus {
+	d := NewDialect(o)
+	b := newBus(client, o, d.prefix, d)
+	b.classic = d
+	return b
+}
+
+// NewNative is New for a cluster without Node.js nodes: the Bus speaks [cluster.Native], which says
+// everything that Atoll's nodes have to say to each other, and can send what is for one room only
+// to the nodes where it has members. NewNative panics if o.Prefix is no name of a cluster.
+func NewNative(client rueidis.Client, o *Options) *Bus {
+	name := "atoll"
+	if o != nil && o.Prefix != "" {
+		name = o.Prefix
+	}
+	return newBus(client, o, name, cluster.Native(name))
+}
+
+func newBus(client rueidis.Client, o *Options, prefix string, d cluster.Dialect) *Bus {
 	b := &Bus{
 		client:  client,
-		prefix:  o.prefix(),
-		dialect: NewDialect(o),
+		prefix:  prefix,
+		dialect: d,
 		timeout: o.publishTimeout(),
 		log:     o.logger(),
-		topics:  make(map[string][]*subscription),
-		have:    make(map[string]state),
-		changed: make(chan struct{}),
+		topics:  make(map[string]*topic),
 		wake:    make(chan struct{}, 1),
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b
 }
 
-// Dialect returns the format of @socket.io/redis-adapter.
+// Dialect returns the format of @socket.io/redis-adapter, or cluster.Native where the Bus was made by
+// NewNative.
 func (b *Bus) Dialect() cluster.Dialect { return b.dialect }
 
 // Stats returns the counters.
@@ -160,7 +181,7 @@ func (b *Bus) publish(ctx context.Context, topic string, msg []byte) error {
 	if len(msg) > maxMessage {
 		return fmt.Errorf("%d bytes: %w", len(msg), cluster.ErrTooLarge)
 	}
-	if topic == b.dialect.goodbyes() {
+	if b.classic != nil && topic == b.classic.goodbyes() {
 		b.stopAnswering(ctx)
 	}
 	// The command may outlive the call when ctx ends first, so it has a copy of msg.
@@ -246,8 +267,8 @@ func (b *Bus) Close() error {
 	b.mu.Lock()
 	b.closed = true
 	var subs []*subscription
-	for _, s := range b.topics {
-		subs = append(subs, s...)
+	for _, t := range b.topics {
+		subs = append(subs, t.subs...)
 	}
 	b.mu.Unlock()
 	b.stop()

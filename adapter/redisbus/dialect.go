@@ -21,6 +21,9 @@ type Dialect struct {
 var (
 	_ cluster.Dialect  = (*Dialect)(nil)
 	_ cluster.Expecter = (*Dialect)(nil)
+	_ cluster.Laner    = (*Dialect)(nil)
+
+	_ cluster.Observable = (*Dialect)(nil)
 )
 
 // NewDialect returns the dialect for the Prefix and SharedResponses of o.
@@ -39,13 +42,17 @@ func (d *Dialect) requests(nsp string) string  { return d.prefix + "-request#" +
 func (d *Dialect) responses(nsp string) string { return d.prefix + "-response#" + nsp + "#" }
 func (d *Dialect) members() string             { return d.prefix + "-atoll#" }
 func (d *Dialect) goodbyes() string            { return d.prefix + "-atoll#goodbye#" }
+func (d *Dialect) node(id string) string       { return d.prefix + "-atoll#node#" + id + "#" }
+
+// Lane returns the namespace: who subscribes to it receives all that is told and asked in it.
+func (d *Dialect) Lane(m *cluster.Message) string { return namespaceOf(m) }
 
 // Topics returns the channels of a namespace, or of the announcements of Atoll nodes
 // where namespace is empty. The one that ends in * stands for all channels that begin
 // with what is before the *.
 func (d *Dialect) Topics(node, namespace string) []string {
 	if namespace == "" {
-		return []string{d.members(), d.goodbyes()}
+		return []string{d.members(), d.goodbyes(), d.node(node)}
 	}
 	return []string{
 		d.requests(namespace), // first: who gives up the namespace is no longer counted
@@ -55,16 +62,34 @@ func (d *Dialect) Topics(node, namespace string) []string {
 	}
 }
 
-// Encode writes m. Only an answer to a question is sent to one node; the rest is for all.
+// allRequests is the topic of the requests of all namespaces, for observers.
+func (d *Dialect) allRequests() string { return d.prefix + "-request#*" }
+
+// ObserverTopics implements cluster.Observable. An observer subscribes by patterns, which
+// Node.js nodes do not count.
+func (d *Dialect) ObserverTopics(node, namespace string) []string {
+	if namespace == "" {
+		return append(d.Topics(node, ""), d.prefix+"#*", d.allRequests())
+	}
+	return []string{d.responses(namespace), d.responses(namespace) + node + "#"}
+}
+
+// Encode writes m. What the format does not know, and what is told to one node only, it
+// writes as cluster.Native does, to channels that Node.js nodes do not read.
 func (d *Dialect) Encode(m *cluster.Message) (topic string, data []byte, err error) {
-	switch m.Kind {
-	case cluster.Heartbeat, cluster.Goodbye:
-		topic = d.members()
-		if m.Kind == cluster.Goodbye {
+	if d.beside(m) {
+		switch {
+		case m.To != "":
+			topic = d.node(m.To)
+		case m.Kind == cluster.Goodbye:
 			topic = d.goodbyes()
+		default:
+			topic = d.members()
 		}
 		_, data, err = d.native.Encode(m)
 		return topic, data, err
+	}
+	switch m.Kind {
 	case cluster.Tell, cluster.Ask:
 		if m.Op == nil || m.Op.Kind.Asks() != (m.Kind == cluster.Ask) {
 			return "", nil, fmt.Errorf("redisbus: a message without its operation: %w", cluster.ErrUnsupported)
@@ -98,6 +123,16 @@ func (d *Dialect) Encode(m *cluster.Message) (topic string, data []byte, err err
 	return topic, data, nil
 }
 
+// beside reports whether m goes beside the format.
+func (d *Dialect) beside(m *cluster.Message) bool {
+	switch m.Kind {
+	case cluster.Tell, cluster.Ask:
+		return m.To != ""
+	default:
+		return m.Kind > cluster.Reply
+	}
+}
+
 func namespaceOf(m *cluster.Message) string {
 	switch {
 	case m.Namespace != "":
@@ -110,8 +145,8 @@ func namespaceOf(m *cluster.Message) string {
 }
 
 // Decode reads a message of a Node.js node, an Atoll node or an emitter, as JSON or
-// MessagePack, whichever it is. It returns nil for what node sent itself, for what is for
-// another namespace, and for answers that nobody waits for. An error wraps [ErrMalformed].
+// MessagePack, whichever it is. It returns nil for what node sent itself, and for what is for
+// another namespace. Where node is empty it returns everything. An error wraps [ErrMalformed].
 func (d *Dialect) Decode(node, topic string, data []byte) (*cluster.Message, error) {
 	m, err := d.decode(node, topic, data)
 	if err != nil {
@@ -129,7 +164,7 @@ func (d *Dialect) decode(node, topic string, data []byte) (*cluster.Message, err
 		return nil, fmt.Errorf("the channel %q is none of ours", topic)
 	}
 	switch {
-	case rest == "-atoll#", rest == "-atoll#goodbye#":
+	case strings.HasPrefix(rest, "-atoll#"):
 		return d.native.Decode(node, d.announce, data)
 	case strings.HasPrefix(rest, "#"):
 		return decodeBroadcast(node, rest[1:], data)
@@ -141,7 +176,7 @@ func (d *Dialect) decode(node, topic string, data []byte) (*cluster.Message, err
 	if !ok {
 		return nil, fmt.Errorf("the channel %q is none of ours", topic)
 	}
-	if own, ok := strings.CutSuffix(nsp, "#"+node+"#"); ok {
+	if own, ok := strings.CutSuffix(nsp, "#"+node+"#"); ok && node != "" {
 		nsp = own
 	} else {
 		nsp = strings.TrimSuffix(nsp, "#")
@@ -150,7 +185,7 @@ func (d *Dialect) decode(node, topic string, data []byte) (*cluster.Message, err
 }
 
 // Expect returns how many nodes, Node.js's and ours together, subscribe to the questions
-// of a namespace, besides the given one, which must have subscribed. The bus must be a
+// of a namespace, besides the given one, which must have subscribed; node is empty for an observer. The bus must be a
 // cluster.Counter.
 func (d *Dialect) Expect(ctx context.Context, bus cluster.Bus, node, namespace string) (int, error) {
 	c, ok := bus.(cluster.Counter)
@@ -158,5 +193,8 @@ func (d *Dialect) Expect(ctx context.Context, bus cluster.Bus, node, namespace s
 		return 0, fmt.Errorf("redisbus: the bus cannot count its subscribers: %w", cluster.ErrUnsupported)
 	}
 	n, err := c.Count(ctx, d.requests(namespace))
-	return max(n-1, 0), err
+	if node != "" {
+		n--
+	}
+	return max(n, 0), err
 }

@@ -21,8 +21,23 @@
 //	socket.io-response#/chat#ID#  answers to the node with that id
 //
 // Nothing is stored. Beside that, Atoll nodes announce themselves on socket.io-atoll# and
-// socket.io-atoll#goodbye#, which Node.js nodes do not read, and write their id into answers, in a field that Node.js
-// nodes ignore. So a missing Atoll node is missing by name, a missing Node.js node by number.
+// socket.io-atoll#goodbye#, and repair what was lost between them on socket.io-atoll#node#ID#, which
+// Node.js nodes do not read. They number what they say in each namespace, and write their id into
+// answers, in fields that Node.js nodes ignore. So a missing Atoll node is missing by name, a missing
+// Node.js node by number; and what Atoll nodes say to each other arrives, or is reported as lost.
+//
+// # Without Node.js nodes
+//
+// [NewNative] speaks Atoll's own format over the same Redis: it can send what is for one room only
+// to the nodes where the room has members (cluster.Options.RouteRooms), and authenticate all
+// messages (cluster.Options.Key).
+//
+// # The options of @socket.io/redis-adapter
+//
+//	key                               Options.Prefix
+//	publishOnSpecificResponseChannel  the opposite of Options.SharedResponses
+//	requestsTimeout                   cluster.Options.AskTimeout, also 5 seconds
+//	parser                            MessagePack always, as is its default
 //
 // # Limits of the format
 //
@@ -33,9 +48,10 @@
 //
 // # When Redis is away
 //
-// Publish returns an error at once, and nothing is kept for later: at most once. The
+// Publish returns an error at once, and the Bus keeps nothing for later. The
 // subscriptions heal by themselves as soon as Redis is back ([Bus.Stats] counts how
-// often). What was published in between is lost, as it is for Node.js nodes.
+// often). What was published in between is lost for Node.js nodes; Atoll nodes send it to each other again, as
+// far as they keep it (cluster.Options.Resend).
 //
 // Redis lets go of a subscriber that reads too slowly: by default one for which 32 MB wait,
 // or 8 MB for a minute (client-output-buffer-limit pubsub). It subscribes again at once, but

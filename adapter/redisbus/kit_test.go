@@ -50,3 +50,20 @@ func TestCluster(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	clustertest.TestFrozen(t, redistest.Start(t).Addr(), dialBus)
 }
+
+func openNative(t testing.TB, addr string) cluster.Bus {
+	c := dial(t, addr)
+	b := redisbus.NewNative(c, nil)
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func TestNativeBus(t *testing.T) {
+	s := redistest.Start(t)
+	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return openNative(t, s.Addr()) })
+}
+
+func TestNativeCluster(t *testing.T) {
+	s := redistest.Start(t)
+	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return openNative(t, s.Addr()) })
+}

@@ -89,7 +89,7 @@ func appendRequest(dst []byte, m *cluster.Message, nsp string) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("operation %v: %w", op.Kind, cluster.ErrUnsupported)
 	}
-	return append(dst, '}'), nil
+	return append(appendPlaceJSON(dst, m), '}'), nil
 }
 
 func appendOptions(dst []byte, op *cluster.Op) []byte {
@@ -116,7 +116,7 @@ func appendPlainJSON(dst, data []byte, attachments [][]byte) ([]byte, error) {
 func appendEmitAck(dst []byte, m *cluster.Message, nsp string) ([]byte, error) {
 	op := m.Op
 	dst = grow(dst, op)
-	dst = msgp.AppendMapHeader(dst, 5)
+	dst = msgp.AppendMapHeader(dst, 5+extra(m))
 	dst = msgp.AppendString(msgp.AppendString(dst, "uid"), m.From)
 	dst = msgp.AppendString(msgp.AppendString(dst, "requestId"), m.Request)
 	dst = msgp.AppendInt(msgp.AppendString(dst, "type"), typeEmitAck)
@@ -127,7 +127,8 @@ func appendEmitAck(dst []byte, m *cluster.Message, nsp string) ([]byte, error) {
 	dst = msgp.AppendMapHeader(msgp.AppendString(dst, "opts"), 3)
 	dst = appendRooms(msgp.AppendString(dst, "rooms"), op.Rooms)
 	dst = appendRooms(msgp.AppendString(dst, "except"), op.Except)
-	return appendFlags(msgp.AppendString(dst, "flags"), op), nil
+	dst = appendFlags(msgp.AppendString(dst, "flags"), op)
+	return appendPlace(dst, m), nil
 }
 
 // A wireRequest is a request in JSON.
@@ -140,6 +141,7 @@ type wireRequest struct {
 	Close     bool            `json:"close"`
 	Data      json.RawMessage `json:"data"`
 	Packet    *wirePacket     `json:"packet"`
+	Place     *wirePlace      `json:"atoll"`
 	SID       string          `json:"sid"`  // before 8.0
 	Room      wireRoom        `json:"room"` // before 8.0
 }
@@ -191,6 +193,7 @@ func decodeRequest(node, nsp string, data []byte) (*cluster.Message, error) {
 		return nil, err
 	}
 	m := &cluster.Message{Kind: cluster.Tell, From: r.UID, Namespace: nsp, Op: op}
+	r.Place.set(m)
 	if op.Kind.Asks() {
 		if m.Kind, m.Request = cluster.Ask, id; id == "" {
 			return nil, errors.New("a question without its id")
@@ -288,7 +291,9 @@ func decodePackedRequest(node, nsp string, data []byte) (m *cluster.Message, aga
 			packet = true
 			b, err = readPacket(b, op)
 		case "opts":
-			b, err = readOptions(b, op)
+			b, err = readOptions(b, m)
+		case placeKey:
+			b, err = readPlace(b, m)
 		default:
 			b, err = msgp.Skip(b)
 		}

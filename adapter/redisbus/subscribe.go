@@ -20,62 +20,116 @@ const (
 	batch          = 256             // topics in one SUBSCRIBE
 )
 
-// state is how far a topic is on the connection of the subscriptions; 0 is not there.
+// A topic is what is known of a topic. The Bus's mu guards it.
+type topic struct {
+	name  string
+	subs  []*subscription // who wants it; replaced, never changed
+	state state
+	dirty bool          // it is on the Bus's list
+	moved chan struct{} // closed when state changes; nil while nobody waits for that
+}
+
+// state is how far a topic is on the connection of the subscriptions.
 type state int
 
 const (
-	subscribed state = iota + 1
-	leaving          // UNSUBSCRIBE was or is being sent
+	absent state = iota
+	moving       // SUBSCRIBE or UNSUBSCRIBE was or is being sent
+	subscribed
 )
+
+// to changes the state. b.mu is held.
+func (t *topic) to(s state) {
+	t.state = s
+	if t.moved != nil {
+		close(t.moved)
+		t.moved = nil
+	}
+}
+
+// look has the keeper look at t, unless all is as it should be. b.mu is held.
+func (b *Bus) look(t *topic) {
+	switch {
+	case t.dirty || t.state == moving:
+	case len(t.subs) == 0 && t.state == absent:
+		if b.topics[t.name] == t {
+			delete(b.topics, t.name)
+		}
+	case len(t.subs) == 0 || t.state == absent:
+		t.dirty = true
+		b.dirty = append(b.dirty, t)
+		b.poke()
+	}
+}
+
+// of returns the topic with a name. b.mu is held.
+func (b *Bus) of(name string) *topic {
+	t := b.topics[name]
+	if t == nil {
+		t = &topic{name: name}
+		b.topics[name] = t
+	}
+	return t
+}
 
 type subscription struct {
 	bus     *Bus
-	topic   string
+	topic   *topic
 	mu      sync.Mutex // held during deliver, which only queues
 	deliver func(topic string, msg []byte)
 }
 
 // Subscribe calls deliver for each message on topic. It waits until Redis has confirmed
-// the subscription, and returns an error when ctx ends before, or Redis is away.
+// the subscription, and returns an error when ctx ends before, or Redis is away. Many
+// that subscribe at once share their round trips.
 //
 // Of a topic that begins with the prefix and "#" and ends in "#*" (what the Dialect names
 // for a namespace) it is all channels that begin with what stands before the *, and
-// deliver is called with that topic, not with the channel.
+// deliver is called with that topic, not with the channel. Of the topic of all requests, which the Dialect
+// names for an observer, deliver is called with the channel.
 func (b *Bus) Subscribe(ctx context.Context, name string, deliver func(topic string, msg []byte)) (cluster.Subscription, error) {
-	s := &subscription{bus: b, topic: name, deliver: deliver}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("redisbus: subscribe %q: %w", name, context.Cause(ctx))
+	}
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
 		return nil, ErrClosed
 	}
-	b.topics[name] = append(slices.Clip(b.topics[name]), s)
+	t := b.of(name)
+	s := &subscription{bus: b, topic: t, deliver: deliver}
+	t.subs = append(slices.Clip(t.subs), s)
 	if !b.started {
 		b.started = true
 		b.tasks.Go(b.keep)
 	}
+	b.look(t)
 	b.mu.Unlock()
-	b.poke()
 
 	wait, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	if err := b.await(wait, func() bool { return b.have[name] == subscribed }); err != nil {
+	if err := b.await(wait, t, func() bool { return t.state == subscribed }); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("redisbus: subscribe %q: %w", name, err)
 	}
 	return s, nil
 }
 
-// await waits until ok, which is called with b.mu held whenever the connection has changed.
-func (b *Bus) await(ctx context.Context, ok func() bool) error {
+// await waits until ok, which is called with b.mu held whenever the state of t has changed.
+func (b *Bus) await(ctx context.Context, t *topic, ok func() bool) error {
 	for {
 		b.mu.Lock()
-		done, changed := ok(), b.changed
+		done := ok()
+		if !done && t.moved == nil {
+			t.moved = make(chan struct{})
+		}
+		moved := t.moved
 		b.mu.Unlock()
 		if done {
 			return nil
 		}
 		select {
-		case <-changed:
+		case <-moved:
 		case <-b.ctx.Done():
 			return ErrClosed
 		case <-ctx.Done():
@@ -87,14 +141,11 @@ func (b *Bus) await(ctx context.Context, ok func() bool) error {
 // Close ends the subscription. deliver is not called any more when it returns, and
 // Redis does not count it any more, if it answers within a second.
 func (s *subscription) Close() error {
-	b := s.bus
+	b, t := s.bus, s.topic
 	b.mu.Lock()
-	rest := slices.DeleteFunc(slices.Clone(b.topics[s.topic]), func(other *subscription) bool { return other == s })
-	if b.topics[s.topic] = rest; len(rest) == 0 {
-		delete(b.topics, s.topic)
-	}
+	t.subs = slices.DeleteFunc(slices.Clone(t.subs), func(other *subscription) bool { return other == s })
+	b.look(t)
 	b.mu.Unlock()
-	b.poke()
 	s.mu.Lock()
 	s.deliver = nil
 	s.mu.Unlock()
@@ -104,32 +155,29 @@ func (s *subscription) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, time.Second)
 	defer cancel()
-	b.await(ctx, func() bool { return b.have[s.topic] == 0 || b.topics[s.topic] != nil })
+	b.await(ctx, t, func() bool { return t.state == absent || len(t.subs) > 0 })
 	return nil
 }
 
 // stopAnswering gives up the channels of requests: who says goodbye is not counted among
 // those who answer any more by the time that others hear it.
 func (b *Bus) stopAnswering(ctx context.Context) {
-	requests := b.dialect.prefix + "-request#"
+	requests := b.classic.prefix + "-request#"
+	var given []*topic
 	b.mu.Lock()
-	for name := range b.topics {
+	for name, t := range b.topics {
 		if strings.HasPrefix(name, requests) {
-			delete(b.topics, name)
+			t.subs = nil
+			given = append(given, t)
+			b.look(t)
 		}
 	}
 	b.mu.Unlock()
-	b.poke()
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	b.await(ctx, func() bool {
-		for name := range b.have {
-			if strings.HasPrefix(name, requests) {
-				return false
-			}
-		}
-		return true
-	})
+	for _, t := range given {
+		b.await(ctx, t, func() bool { return t.state == absent })
+	}
 }
 
 // poke has the keeper look for something to do.
@@ -167,7 +215,7 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 	defer release()
 	defer client.Close()
 	broken := client.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: b.dispatch})
-	defer b.set(func() { clear(b.have) })
+	defer b.lose()
 	for {
 		if err := b.reconcile(client); err != nil {
 			return worked, err
@@ -191,46 +239,74 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 func (b *Bus) wanted() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.topics) > 0
+	for _, t := range b.topics {
+		if len(t.subs) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
-// set changes b.have and tells those who wait for it.
-func (b *Bus) set(f func()) {
+// lose takes note that the connection has nothing any more.
+func (b *Bus) lose() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	f()
-	close(b.changed)
-	b.changed = make(chan struct{})
+	for _, t := range b.topics {
+		if t.state != absent {
+			t.to(absent)
+		}
+		b.look(t)
+	}
 }
 
 // reconcile makes what the connection has what the Bus wants.
 func (b *Bus) reconcile(client rueidis.DedicatedClient) error {
-	var missing, gone []string
+	var missing, gone []*topic
 	b.mu.Lock()
-	for name := range b.topics {
-		if b.have[name] == 0 {
-			missing = append(missing, name)
+	for _, t := range b.dirty {
+		t.dirty = false
+		switch {
+		case t.state == absent && len(t.subs) > 0:
+			missing = append(missing, t)
+			t.to(moving)
+		case t.state == subscribed && len(t.subs) == 0:
+			gone = append(gone, t)
+			t.to(moving)
+		default:
+			b.look(t)
 		}
 	}
-	for name := range b.have {
-		if b.topics[name] == nil {
-			b.have[name] = leaving
-			gone = append(gone, name)
-		}
-	}
+	clear(b.dirty)
+	b.dirty = b.dirty[:0]
 	b.mu.Unlock()
 
+	for len(missing)+len(gone) > 0 {
+		m, g := min(len(missing), batch), min(len(gone), batch)
+		if err := b.exchange(client, missing[:m], gone[:g]); err != nil {
+			return err
+		}
+		missing, gone = missing[m:], gone[g:]
+	}
+	return nil
+}
+
+// exchange subscribes to missing, gives up gone, and says so to who waits for them.
+func (b *Bus) exchange(client rueidis.DedicatedClient, missing, gone []*topic) error {
 	var cmds []rueidis.Completed
 	channels, patterns := b.split(missing)
-	cmds = commands(cmds, channels, func(s []string) rueidis.Completed { return client.B().Subscribe().Channel(s...).Build() })
-	cmds = commands(cmds, patterns, func(s []string) rueidis.Completed { return client.B().Psubscribe().Pattern(s...).Build() })
-	channels, patterns = b.split(gone)
-	cmds = commands(cmds, channels, func(s []string) rueidis.Completed { return client.B().Unsubscribe().Channel(s...).Build() })
-	cmds = commands(cmds, patterns, func(s []string) rueidis.Completed { return client.B().Punsubscribe().Pattern(s...).Build() })
-	if len(cmds) == 0 {
-		return nil
+	if len(channels) > 0 {
+		cmds = append(cmds, client.B().Subscribe().Channel(channels...).Build())
 	}
-
+	if len(patterns) > 0 {
+		cmds = append(cmds, client.B().Psubscribe().Pattern(patterns...).Build())
+	}
+	channels, patterns = b.split(gone)
+	if len(channels) > 0 {
+		cmds = append(cmds, client.B().Unsubscribe().Channel(channels...).Build())
+	}
+	if len(patterns) > 0 {
+		cmds = append(cmds, client.B().Punsubscribe().Pattern(patterns...).Build())
+	}
 	ctx, cancel := context.WithTimeout(b.ctx, commandTimeout)
 	defer cancel()
 	for _, cmd := range cmds {
@@ -238,40 +314,29 @@ func (b *Bus) reconcile(client rueidis.DedicatedClient) error {
 			return err
 		}
 	}
-	b.set(func() {
-		for _, name := range gone {
-			delete(b.have, name)
-		}
-		for _, name := range missing {
-			b.have[name] = subscribed
-		}
-	})
-	if len(gone) > 0 {
-		b.poke() // what was given up may be wanted again by now
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range missing {
+		t.to(subscribed)
+		b.look(t) // it may be wanted no more by now
+	}
+	for _, t := range gone {
+		t.to(absent)
+		b.look(t)
 	}
 	return nil
 }
 
 // split returns the channels among topics, and the others as patterns.
-func (b *Bus) split(topics []string) (channels, patterns []string) {
-	for _, name := range topics {
-		if b.isPattern(name) {
-			patterns = append(patterns, globOf(name))
+func (b *Bus) split(topics []*topic) (channels, patterns []string) {
+	for _, t := range topics {
+		if b.isPattern(t.name) {
+			patterns = append(patterns, globOf(t.name))
 		} else {
-			channels = append(channels, name)
+			channels = append(channels, t.name)
 		}
 	}
 	return channels, patterns
-}
-
-// commands appends the commands for names, some hundred in each.
-func commands(cmds []rueidis.Completed, names []string, build func([]string) rueidis.Completed) []rueidis.Completed {
-	for len(names) > 0 {
-		n := min(len(names), batch)
-		cmds = append(cmds, build(names[:n]))
-		names = names[n:]
-	}
-	return cmds
 }
 
 // dispatch takes a message from the connection.
@@ -282,8 +347,14 @@ func (b *Bus) dispatch(m rueidis.PubSubMessage) {
 		name = topicOf(m.Pattern)
 	}
 	b.mu.Lock()
-	subs := b.topics[name] // replaced, never changed
+	var subs []*subscription
+	if t := b.topics[name]; t != nil {
+		subs = t.subs
+	}
 	b.mu.Unlock()
+	if b.classic != nil && name == b.classic.allRequests() {
+		name = m.Channel
+	}
 	for _, s := range subs {
 		s.mu.Lock()
 		if s.deliver != nil {
@@ -295,7 +366,8 @@ func (b *Bus) dispatch(m rueidis.PubSubMessage) {
 
 // isPattern reports whether a topic stands for many channels.
 func (b *Bus) isPattern(topic string) bool {
-	return strings.HasPrefix(topic, b.prefix+"#") && strings.HasSuffix(topic, "#*")
+	return b.classic != nil && (topic == b.classic.allRequests() ||
+		strings.HasPrefix(topic, b.prefix+"#") && strings.HasSuffix(topic, "#*"))
 }
 
 // globOf returns the pattern for Redis of a topic that ends in *: whatever else is
