@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ type hold struct {
 
 	mu        sync.Mutex
 	lanes     map[laneID]*inlane
+	named     map[string][]*inlane // the same by lane: of all senders
 	open      map[*inlane]struct{} // with numbers missing or held
 	contacts  map[sender]*contact
 	listening map[string]time.Time // lanes whose topics we subscribe to, since when
@@ -97,6 +99,7 @@ func (h *hold) init(n *Node) {
 	h.gap = n.gap
 	h.wake = make(chan struct{}, 1)
 	h.lanes = make(map[laneID]*inlane)
+	h.named = make(map[string][]*inlane)
 	h.open = make(map[*inlane]struct{})
 	h.contacts = make(map[sender]*contact)
 	h.listening = make(map[string]time.Time)
@@ -288,6 +291,7 @@ func (h *hold) meet(id laneID, k uint64) *inlane {
 	}
 	l := &inlane{laneID: id, next: 1, known: 1, heard: wall(now)}
 	h.lanes[id] = l
+	h.named[id.lane] = append(h.named[id.lane], l)
 	c := h.contact(id.from, now)
 	if k > 1 && !h.began(id.lane, c) {
 		l.early, l.next = k, 1
@@ -362,6 +366,13 @@ func (h *hold) forget(l *inlane) {
 	}
 	delete(h.open, l)
 	delete(h.lanes, l.laneID)
+	ls := h.named[l.lane]
+	if i := slices.Index(ls, l); i >= 0 {
+		ls = slices.Delete(ls, i, i+1)
+	}
+	if h.named[l.lane] = ls; len(ls) == 0 {
+		delete(h.named, l.lane)
+	}
 	if c := h.contacts[l.from]; c != nil {
 		c.whole = time.Time{}
 	}
@@ -430,10 +441,7 @@ func (h *hold) ignore(lane string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.listening, lane)
-	for id, l := range h.lanes {
-		if id.lane != lane {
-			continue
-		}
+	for _, l := range slices.Clone(h.named[lane]) {
 		for i := range l.held { // it came, and is performed
 			if x := &l.held[i]; x.what == message {
 				h.put(x.work)
