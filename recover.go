@@ -14,14 +14,12 @@ import (
 
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/engine"
-	"github.com/atollhq/atoll/event"
 	"github.com/atollhq/atoll/recovery"
 )
 
 const (
 	storeTimeout = 5 * time.Second
 	maxPID       = 256 // bytes of what clients send as their private id or offset
-	staleEvent   = "atoll:stale"
 )
 
 // A recoverer lets clients that were cut off go on where they were.
@@ -81,29 +79,22 @@ type keeping struct {
 type ending uint8
 
 const (
-	alive   ending = iota
-	cutOff         // the client may come back
-	dropped        // it will not, or has done so already
+	alive    ending = iota
+	cutOff          // the client may come back
+	dropped         // it will not
+	replaced        // it has done so already
 )
 
-// A TakeoverError is the cause of a socket that was closed because its client is connected anew, here
-// or on another node, and has taken its session along.
-type TakeoverError struct{ ID string }
-
-func (e *TakeoverError) Error() string {
-	return fmt.Sprintf("atoll: the client of socket %s has recovered it over another connection", e.ID)
-}
-
-// recoverable reports whether a client may come back after its socket has ended so.
-func recoverable(cause *DisconnectError) bool {
+// endingFor says what becomes of a session whose socket has ended so.
+func endingFor(cause *DisconnectError) ending {
 	if _, ok := errors.AsType[*TakeoverError](cause.Err); ok {
-		return false
+		return replaced
 	}
 	switch cause.Reason {
 	case ReasonTransportClose, ReasonTransportError, ReasonPingTimeout, ReasonForcedClose, ReasonShutdown:
-		return true
+		return cutOff
 	}
-	return false
+	return dropped
 }
 
 // A missed event was sent while its client was away.
@@ -175,7 +166,7 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 		}
 		return "", nil, false
 	}
-	if session.Namespace != "" && session.Namespace != s.ns.name {
+	if session.Namespace != "" && session.Namespace != s.ns.name || r.saver.dropping(pid) {
 		return "", nil, false
 	}
 	r.dismiss(ctx, s, session)
@@ -229,81 +220,6 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 		s.data.Store(boxed{v})
 	}
 	return from, events, true
-}
-
-// dismiss closes the socket that the client had before: it knows more than the store where it
-// is, or was until a moment ago, on this node.
-func (r *recoverer) dismiss(ctx context.Context, s *Socket, session *recovery.Session) {
-	old := s.ns.Socket(session.SID)
-	switch {
-	case old != nil && old.rec != nil && old.privateID() == session.PID:
-		old.overtaken()
-	case r.saver.cut(session.PID) != nil:
-		old = r.saver.cut(session.PID)
-	default:
-		if r.shared && r.srv.opts.Cluster != nil {
-			op, err := s.ns.target().eventOp(cluster.ServerEmit, staleEvent, []any{session.SID, session.Revision})
-			if err == nil {
-				err = r.srv.opts.Cluster.Tell(ctx, op)
-			}
-			if err != nil && ctx.Err() == nil {
-				s.log().Warn("the node that a client came from cannot be told", "err", err)
-			}
-		}
-		return
-	}
-	if old == nil || old.ns != s.ns {
-		return
-	}
-	if fresh := r.snapshot(old); fresh.SID == session.SID && old.hasSession() {
-		fresh.Revision = session.Revision
-		*session = fresh
-	}
-}
-
-// privateID returns the socket's pid.
-func (s *Socket) privateID() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec.pid
-}
-
-// hasSession reports whether what snapshot says of the socket is what it is worth to be recovered from:
-// it got so far that it was written to the store.
-func (s *Socket) hasSession() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec.live
-}
-
-// overtaken closes a socket whose client is back already, without a word: nobody listens there.
-func (s *Socket) overtaken() {
-	cause := &TakeoverError{ID: s.id}
-	s.end(&DisconnectError{Reason: ReasonForcedClose, Err: cause}, false)
-	s.conn.eng.Close(&engine.CloseError{Reason: ReasonForcedClose, Err: cause})
-}
-
-// stale is told by another node that it has taken the session of a socket of this one.
-func (r *recoverer) stale(ns *Namespace, args event.Args) {
-	var sid, revision string
-	if args.Decode(0, &sid) != nil || args.Decode(1, &revision) != nil {
-		return
-	}
-	s := ns.Socket(sid)
-	if s == nil || s.rec == nil {
-		return
-	}
-	s.mu.Lock()
-	k := s.rec
-	mine := revision != "" && (k.session.Revision == revision || k.previous == revision) || !k.missing.IsZero()
-	mine = mine && k.live
-	k.hinted = k.hinted || !mine
-	s.mu.Unlock()
-	if mine {
-		s.overtaken()
-	} else {
-		r.saver.touch(s) // perhaps what we are about to write is what was taken
-	}
 }
 
 // collect returns what was sent behind an offset, up to another one where that is given, to
@@ -443,17 +359,13 @@ func (r *recoverer) ended(s *Socket, cause *DisconnectError) {
 	s.mu.Lock()
 	k := s.rec
 	k.final.Offset, k.final.Last = position, k.last
-	k.ending = dropped
-	if recoverable(cause) {
-		k.ending, k.since = cutOff, time.Now()
-	}
-	created, live := k.created, k.live
-	cut := k.ending == cutOff
+	k.ending, k.since = endingFor(cause), time.Now()
+	created, live, how := k.created, k.live, k.ending
 	s.mu.Unlock()
 	switch {
-	case !created, cut && !live: // nothing is there, or just what it was recovered from
+	case !created, how == cutOff && !live: // nothing is there, or just what it was recovered from
 	default:
-		r.saver.end(s, cut)
+		r.saver.end(s, how)
 	}
 }
 

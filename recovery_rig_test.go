@@ -202,11 +202,13 @@ type lobby struct {
 	asked   int             // times that a middleware was
 	causes  []error
 	refuse  bool
+	slow    func() // what a middleware and OnConnect take their time with
 }
 
 func (l *lobby) register(srv *atoll.Server, nsp string) {
 	ns := srv.Of(nsp)
 	ns.Use(func(context.Context, *atoll.Socket) error {
+		l.dawdle()
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.asked++
@@ -227,6 +229,7 @@ func (l *lobby) register(srv *atoll.Server, nsp string) {
 			s.Join(auth.Rooms...)
 			s.SetData(map[string]any{"name": auth.Name})
 		}
+		l.dawdle()
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.sockets = append(l.sockets, s)
@@ -237,6 +240,15 @@ func (l *lobby) register(srv *atoll.Server, nsp string) {
 		defer l.mu.Unlock()
 		l.causes = append(l.causes, cause)
 	})
+}
+
+func (l *lobby) dawdle() {
+	l.mu.Lock()
+	slow := l.slow
+	l.mu.Unlock()
+	if slow != nil {
+		slow()
+	}
 }
 
 func (l *lobby) last() *atoll.Socket {

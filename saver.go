@@ -29,7 +29,7 @@ type saver struct {
 	running bool
 	due     list.List // of *Socket, by the time they were last written: the oldest is to be written first
 	timer   *time.Timer
-	gone    map[string]*Socket // cut off and not written yet, by pid
+	gone    map[string]*Socket // that have ended, and the store does not know it yet, by pid
 }
 
 // waiting is a socket's place in the saver. The saver's mu guards it.
@@ -85,7 +85,7 @@ func (v *saver) put(s *Socket) {
 }
 
 // end has the last state of a socket written, or its session dropped.
-func (v *saver) end(s *Socket, cut bool) {
+func (v *saver) end(s *Socket, how ending) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	w := &s.rec.wait
@@ -94,7 +94,7 @@ func (v *saver) end(s *Socket, cut bool) {
 		v.due.Remove(w.element)
 		w.element = nil
 	}
-	if cut {
+	if how != replaced {
 		if v.gone == nil {
 			v.gone = make(map[string]*Socket)
 		}
@@ -105,9 +105,28 @@ func (v *saver) end(s *Socket, cut bool) {
 
 // cut returns a socket that was cut off a moment ago, and is not written yet.
 func (v *saver) cut(pid string) *Socket {
+	if s := v.ended(pid); s != nil && s.ending() == cutOff {
+		return s
+	}
+	return nil
+}
+
+// dropping reports whether a session is about to be dropped.
+func (v *saver) dropping(pid string) bool {
+	s := v.ended(pid)
+	return s != nil && s.ending() == dropped
+}
+
+func (v *saver) ended(pid string) *Socket {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.gone[pid]
+}
+
+func (s *Socket) ending() ending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.ending
 }
 
 // wrote notes that s was written just now. v.mu is held.
@@ -204,7 +223,7 @@ func (v *saver) save(batch []*Socket) error {
 		ending, missing := s.rec.ending, s.rec.missing
 		s.mu.Unlock()
 		switch {
-		case ending == dropped:
+		case ending >= dropped:
 			drops = append(drops, s)
 		case ending == cutOff && missing.IsZero():
 			cuts = append(cuts, s)
@@ -236,7 +255,11 @@ func (v *saver) drop(ctx context.Context, s *Socket) error {
 	s.mu.Lock()
 	session := s.rec.session
 	s.mu.Unlock()
-	return v.r.sessions.Drop(ctx, &session)
+	if err := v.r.sessions.Drop(ctx, &session); err != nil {
+		return err
+	}
+	v.done(s)
+	return nil
 }
 
 // done notes that nothing is left to be done for s, for now.
@@ -244,7 +267,7 @@ func (v *saver) done(s *Socket) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.wrote(s)
-	if v.gone[s.rec.pid] == s {
+	if v.gone[s.rec.pid] == s && !s.rec.wait.queued { // else its end is still to be written
 		delete(v.gone, s.rec.pid)
 	}
 }
