@@ -63,7 +63,8 @@ type Options struct {
 
 	// RepairWait is how long operations may wait for one before them that did not come, while the bus
 	// works and nothing else of what is missing comes; then it is given up and reported
-	// (OnGap). If zero, two heartbeats. If negative, nothing is waited or asked for.
+	// (OnGap). If zero, two heartbeats, and 2 seconds at least. If negative, nothing is waited or asked
+	// for: operations are performed as they come, and what does not come is reported after a heartbeat.
 	RepairWait time.Duration
 
 	// Logger is told what an operator should know. If nil, slog.Default().
@@ -96,6 +97,7 @@ const (
 	defaultAskTimeout = 5 * time.Second
 	defaultMaxQueue   = 64 << 20
 	defaultResend     = 16 << 20
+	minRepairWait     = 2 * time.Second
 	minKey            = 16
 	maxID             = 64
 )
@@ -136,7 +138,7 @@ func (o *Options) withDefaults() (Options, error) {
 		c.Resend = defaultResend
 	}
 	if c.RepairWait == 0 {
-		c.RepairWait = 2 * c.Heartbeat
+		c.RepairWait = max(2*c.Heartbeat, minRepairWait)
 	}
 	if len(c.Key) > 0 && len(c.Key) < minKey {
 		return c, fmt.Errorf("cluster: Options.Key has %d bytes: it must have at least %d", len(c.Key), minKey)

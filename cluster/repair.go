@@ -22,8 +22,8 @@ type plea struct {
 type pace struct {
 	grace  time.Duration // how late a message may come of itself
 	retry  time.Duration // between two questions
-	wait   time.Duration // until numbers are given up, where their sender can be asked
-	unable time.Duration // and where it cannot
+	wait   time.Duration // until numbers are given up
+	unable time.Duration // and those of a Publisher, which nobody can ask
 }
 
 // paceOf returns the times of a node.
@@ -62,7 +62,11 @@ func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (p
 			l.waited += dt
 		}
 		able := ask && !l.unordered && l.from.id != Emitter // out of its place in a log it is not wanted
-		if able && l.waited >= p.wait || !able && l.waited >= p.unable {
+		limit := p.wait
+		if l.from.id == Emitter {
+			limit = p.unable
+		}
+		if l.waited >= limit {
 			h.fill(l, l.next, min(l.upTo, l.known)-1, missed)
 			if !l.since.IsZero() {
 				h.progress(l)
