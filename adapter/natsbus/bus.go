@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	neturl "net/url"
 	"sync"
 	"sync/atomic"
@@ -90,8 +91,7 @@ func Connect(ctx context.Context, url string, o *Options, extra ...nats.Option) 
 		nats.Name("atoll"),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1),
-		nats.ReconnectWait(100 * time.Millisecond),
-		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
+		nats.CustomReconnectDelay(reconnectDelay),
 		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // counted by Stats
@@ -108,6 +108,13 @@ func Connect(ctx context.Context, url string, o *Options, extra ...nats.Option) 
 	b := New(conn, o)
 	b.owned = true
 	return b, nil
+}
+
+// reconnectDelay is how long to wait before the servers are tried again for the given time: some
+// milliseconds at first, because most connections can be had again at once, up to half a second.
+func reconnectDelay(attempts int) time.Duration {
+	d := 8 * time.Millisecond << min(max(attempts-1, 0), 6)
+	return d/2 + rand.N(d/2)
 }
 
 func timeout(ctx context.Context) nats.Option {

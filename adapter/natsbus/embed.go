@@ -264,7 +264,7 @@ func clientOptions(cluster, secret string) []nats.Option {
 		nats.UserInfo(clientUser, clientKey(cluster, secret)),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1),
-		nats.ReconnectWait(50 * time.Millisecond),
+		nats.CustomReconnectDelay(reconnectDelay),
 		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(5),
 		nats.IgnoreDiscoveredServers(),

@@ -90,8 +90,10 @@ type Log struct {
 	tasks sync.WaitGroup
 
 	mu    sync.Mutex
-	epoch epoch  // of the stream, as it was last seen
-	last  uint64 // the highest sequence of epoch that was seen
+	epoch epoch           // of the stream, as it was last seen
+	last  uint64          // the highest sequence of epoch that was seen
+	link  context.Context // ends when the connection breaks
+	cut   context.CancelCauseFunc
 }
 
 var (
@@ -116,11 +118,53 @@ func OpenLog(ctx context.Context, bus *Bus, o *LogOptions) (*Log, error) {
 	}
 	l := &Log{Bus: bus, o: opts, js: js, kept: bus.cluster + ".all", sessions: bus.cluster + ".session."}
 	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.link, l.cut = context.WithCancelCause(l.ctx)
+	status := js.Conn().StatusChanged(nats.CONNECTED, nats.RECONNECTING)
+	l.tasks.Go(func() { l.watch(status) })
 	if err := l.open(ctx); err != nil {
 		l.stop()
+		l.tasks.Wait()
 		return nil, fmt.Errorf("natsbus: open log: %w", err)
 	}
 	return l, nil
+}
+
+// watch has those who wait for an answer over a connection that broke wait no more: it will not come.
+func (l *Log) watch(status chan nats.Status) {
+	conn := l.js.Conn()
+	defer conn.RemoveStatusListener(status)
+	for {
+		select {
+		case s, ok := <-status:
+			if !ok {
+				return
+			}
+			if s != nats.RECONNECTING {
+				continue
+			}
+			l.mu.Lock()
+			l.cut(fmt.Errorf("%w: the connection broke", ErrAway))
+			l.link, l.cut = context.WithCancelCause(l.ctx)
+			l.mu.Unlock()
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// overLink returns a context like ctx that ends after d, and when the connection breaks.
+func (l *Log) overLink(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	l.mu.Lock()
+	link := l.link
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, d)
+	linked, broken := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(link, func() { broken(context.Cause(link)) })
+	return linked, func() {
+		stop()
+		broken(nil)
+		cancel()
+	}
 }
 
 func (l *Log) streamName() string  { return "ATOLL-" + l.cluster + "-LOG" }
@@ -267,10 +311,16 @@ func (l *Log) Append(ctx context.Context, topic string, msg []byte) (offset stri
 	if err := l.fits(msg); err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	if err := l.ready(); err != nil {
+		return "", err
+	}
+	ctx, cancel := l.overLink(ctx, appendTimeout)
 	defer cancel()
 	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject(topic), Data: msg}, jetstream.WithRetryAttempts(0))
 	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return "", fmt.Errorf("natsbus: append: %w", l.explain(err))
 	}
 	l.mu.Lock()
