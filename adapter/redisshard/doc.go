@@ -36,12 +36,13 @@
 //
 // # Order
 //
-// Redis alone, also under Sentinel: what one goroutine publishes arrives in its order, on all channels together.
+// Each channel keeps the order of each publisher, also when a subscription moves to another server. In Static all that is
+// told and asked in a namespace is one channel: what one goroutine says arrives in its order.
 //
-// Redis Cluster: each channel keeps the order of each publisher. The channels of a namespace lie in
-// different slots, on different servers, so between two of them nothing is promised: an event to one room
-// may overtake one to all, in the dynamic modes, and an answer may overtake an event. In Static all that is
-// told and asked in a namespace is one channel, and keeps its order.
+// Between two channels nothing is promised, so in the dynamic modes an event to one room may overtake one to all,
+// or to another room. In a Redis Cluster the channels lie on different servers; where Redis is alone, it is
+// the receiver that lets a channel wait where a message of it is missing or late, and not the others.
+// An answer may overtake an event in all modes.
 //
 // # When Redis is away
 //

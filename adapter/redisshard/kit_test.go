@@ -34,12 +34,23 @@ func TestRedisCluster(t *testing.T) {
 		clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, nil, addrs...) })
 	})
 	for _, mode := range modes {
-		if testing.Short() && mode != redisshard.Static {
-			continue
-		}
 		t.Run(string(mode), func(t *testing.T) {
 			o := &redisshard.Options{Mode: mode}
 			clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, o, addrs...) })
+			if mode != redisshard.Static && !testing.Short() {
+				clustertest.TestRouted(t, func(t *testing.T) cluster.Bus { return open(t, o, addrs...) })
+			}
+		})
+	}
+}
+
+// TestRouted has nodes enter and leave rooms, and be reached at once.
+func TestRouted(t *testing.T) {
+	s := redistest.Start(t)
+	for _, mode := range modes[1:] {
+		t.Run(string(mode), func(t *testing.T) {
+			o := &redisshard.Options{Mode: mode}
+			clustertest.TestRouted(t, func(t *testing.T) cluster.Bus { return open(t, o, s.Addr()) })
 		})
 	}
 }

@@ -91,6 +91,7 @@ func told() []*cluster.Op {
 
 func (s *suite) whole(t *testing.T) {
 	a, b, c := s.three(t)
+	enter(t, "/", []string{"r1"}, b, c)
 	want := told()
 	for _, op := range want {
 		if err := a.Tell(t.Context(), op); err != nil {
@@ -108,10 +109,21 @@ func (s *suite) whole(t *testing.T) {
 	}
 }
 
+// enter has members of rooms on some nodes, where what is for one room goes only there.
+func enter(t *testing.T, namespace string, rooms []string, ms ...*member) {
+	t.Helper()
+	for _, m := range ms {
+		if err := m.Enter(t.Context(), namespace, rooms...); err != nil {
+			t.Fatalf("Enter: %v", err)
+		}
+	}
+}
+
 func (s *suite) order(t *testing.T) {
 	const each = 300
 	a, b, c := s.three(t)
 	ms := []*member{a, b, c}
+	enter(t, "/", []string{"room"}, ms...)
 	var wg sync.WaitGroup
 	for _, m := range ms {
 		for g := range 2 {
@@ -138,13 +150,28 @@ func (s *suite) order(t *testing.T) {
 		next := map[string]int{}
 		for _, op := range m.server.done() {
 			f := strings.FieldsFunc(string(op.Data), func(r rune) bool { return strings.ContainsRune(`[",]`, r) })
-			if got, want := f[2], fmt.Sprint(next[f[1]]); got != want {
-				t.Fatalf("node %s, sender %s: got operation %s, want %s", m.Name(), f[1], got, want)
+			i, lane, step := next[f[1]], f[1], 1
+			if m.Routes() { // what goes to one room, and what goes to all, have each an order of their own
+				if lane += " to all"; len(op.Rooms) == 1 {
+					lane, step = f[1]+" to the room", 5
+				}
+				if i = next[lane]; i%5 == 1 && step == 1 {
+					i++
+				} else if i == 0 && step == 5 {
+					i = 1
+				}
 			}
-			next[f[1]]++
+			if got, want := f[2], fmt.Sprint(i); got != want {
+				t.Fatalf("node %s, sender %s: got operation %s, want %s", m.Name(), lane, got, want)
+			}
+			next[lane] = i + step
 		}
-		if len(next) != 4 {
-			t.Errorf("node %s: got operations of %d senders, want 4", m.Name(), len(next))
+		senders := 4
+		if m.Routes() {
+			senders = 8
+		}
+		if len(next) != senders {
+			t.Errorf("node %s: got operations of %d senders, want %d", m.Name(), len(next), senders)
 		}
 	}
 }
@@ -180,6 +207,7 @@ func (s *suite) namespaces(t *testing.T) {
 				t.Fatalf("second Open(%q): %v", name, err)
 			}
 		}
+		enter(t, name, []string{"r"}, b)
 		op := &cluster.Op{Kind: cluster.Emit, Namespace: name, Data: []byte(`["in"]`), Selector: cluster.Selector{Rooms: []string{"r"}}}
 		if err := a.Tell(t.Context(), op); err != nil {
 			t.Fatalf("Tell: %v", err)
