@@ -225,3 +225,9 @@ func faultPartition(t *testing.T, _ *Rig, ps []*Proxy) {
 	time.Sleep(3 * time.Second)
 	ps[1].Release()
 }
+
+// TestFault is TestFaults for the one fault that cause makes happen. Where a medium is more than one
+// server, r.Open may ignore the address it is given.
+func TestFault(t *testing.T, r *Rig, cause func(t *testing.T)) {
+	(&suite{}).fault(t, r, func(t *testing.T, _ *Rig, _ []*Proxy) { cause(t) })
+}
