@@ -154,6 +154,7 @@ func (s *suite) balanced(t *testing.T, xs []*talker, lossless bool) {
 			for _, w := range a.Wrong {
 				t.Errorf("from %s to %s: %s", id, to.Name(), w)
 			}
+			t.Logf("ledger: sent %d, lost %d", a.Delivered+a.Lost, a.Lost)
 			if lossless && a.Lost > 0 {
 				t.Errorf("from %s to %s: got %d messages lost, want none", id, to.Name(), a.Lost)
 			}
