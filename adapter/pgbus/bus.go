@@ -199,11 +199,18 @@ func (b *Bus) writeOnce(ctx context.Context, c *pgx.Conn, ls []*letter) error {
 }
 
 // Count returns whether the node that a topic names (see Dialect.Topics) is in a namespace: 1, or 0.
-func (b *Bus) Count(_ context.Context, topic string) (int, error) {
-	if b.ctx.Err() != nil {
-		return 0, ErrClosed
+func (b *Bus) Count(ctx context.Context, topic string) (int, error) {
+	node, namespace, ok := b.dialect.present(topic)
+	if !ok {
+		return 0, fmt.Errorf("pgbus: count %q: PostgreSQL does not tell who listens: %w", topic, cluster.ErrUnsupported)
 	}
-	return b.dialect.count(topic)
+	if err := b.listened(ctx, namespace); err != nil {
+		return 0, err
+	}
+	if _, there := b.dialect.crowd.in(namespace, node); there {
+		return 1, nil
+	}
+	return 0, nil
 }
 
 // Close ends all subscriptions and waits for them. The pool stays open. Close may be called twice.
@@ -217,6 +224,7 @@ func (b *Bus) Close() error {
 	b.mu.Unlock()
 	b.stop()
 	b.writer.close()
+	b.reader.close()
 	for _, s := range subs {
 		s.Close()
 	}

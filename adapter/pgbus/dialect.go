@@ -128,11 +128,8 @@ func (d *Dialect) Decode(node, topic string, data []byte) (*cluster.Message, err
 // Expect returns how many nodes were heard in a namespace, which the given one must be in.
 // It makes sure first that all that was said before has been heard.
 func (d *Dialect) Expect(ctx context.Context, bus cluster.Bus, _, namespace string) (int, error) {
-	if rest := d.crowd.wait(namespace); rest > 0 && !sleep(ctx, rest) {
-		return 0, context.Cause(ctx)
-	}
 	if b, ok := unwrap(bus); ok {
-		if err := b.sync(ctx); err != nil {
+		if err := b.listened(ctx, namespace); err != nil {
 			return 0, err
 		}
 	}
@@ -149,16 +146,4 @@ func unwrap(bus cluster.Bus) (*Bus, bool) {
 		return b.PostgresBus(), true
 	}
 	return nil, false
-}
-
-// count returns whether the node that a topic of presence names was heard: 1, or else 0.
-func (d *Dialect) count(topic string) (int, error) {
-	node, namespace, ok := d.present(topic)
-	if !ok {
-		return 0, fmt.Errorf("pgbus: count %q: PostgreSQL does not tell who listens: %w", topic, cluster.ErrUnsupported)
-	}
-	if _, there := d.crowd.in(namespace, node); there {
-		return 1, nil
-	}
-	return 0, nil
 }

@@ -43,6 +43,7 @@ type listener struct {
 
 	mu      sync.Mutex
 	started bool
+	closed  bool
 	wanted  map[string]int   // by how many
 	have    map[string]state // what the connection has; changed by the goroutine
 	changed chan struct{}    // closed, and made anew, when have or failure has changed
@@ -51,7 +52,9 @@ type listener struct {
 	rouse   context.CancelFunc
 	times   uint64 // connections that worked
 
-	pending []*pgconn.Notification // the goroutine's
+	// The goroutine's.
+	pending []*pgconn.Notification
+	tested  bool // LISTEN was seen to work
 }
 
 func newListener() *listener {
@@ -61,6 +64,10 @@ func newListener() *listener {
 // want adds a channel and waits until it is there.
 func (l *listener) want(ctx context.Context, channel string) error {
 	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
 	l.wanted[channel]++
 	if !l.started {
 		l.started = true
@@ -73,6 +80,13 @@ func (l *listener) want(ctx context.Context, channel string) error {
 		l.unwant(channel)
 	}
 	return err
+}
+
+// close has want start nothing any more.
+func (l *listener) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
 }
 
 // unwant takes back what want did, without waiting.
@@ -164,8 +178,11 @@ func (l *listener) connection() (worked bool, err error) {
 		return false, err
 	}
 	defer closeConn(c)
-	if err := l.check(ctx, c); err != nil {
-		return false, err
+	if !l.tested {
+		if err := l.check(ctx, c); err != nil {
+			return false, err
+		}
+		l.tested = true
 	}
 	cancel()
 	for {

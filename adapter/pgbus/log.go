@@ -255,6 +255,7 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	l.stop()
 	l.writer.close()
+	l.reader.close()
 	var errs []error
 	for _, f := range slices.Clone(all) {
 		errs = append(errs, f.Close())

@@ -3,6 +3,7 @@ package pgbus
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -83,56 +84,107 @@ type echo struct {
 
 	mu      sync.Mutex
 	number  uint64
-	waiting map[uint64]chan struct{}
+	calls   map[uint64]*call // that were not heard yet
+	waiting *call            // is about to be sent
+}
+
+// A call is one notification, for all who came before it was sent.
+type call struct {
+	number uint64
+	done   chan struct{} // closed when it was heard, or err is set
+	err    error
+}
+
+// join returns the next call, and whether it is for the caller to send it.
+func (e *echo) join() (c *call, first bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.waiting != nil {
+		return e.waiting, false
+	}
+	e.number++
+	e.waiting = &call{number: e.number, done: make(chan struct{})}
+	if e.calls == nil {
+		e.calls = make(map[uint64]*call)
+	}
+	e.calls[e.number] = e.waiting
+	return e.waiting, true
+}
+
+// sent says that nobody can join a call any more.
+func (e *echo) sent(c *call) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.waiting == c {
+		e.waiting = nil
+	}
+}
+
+// end ends a call; once.
+func (e *echo) end(number uint64, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.calls[number]; c != nil {
+		c.err = err
+		delete(e.calls, number)
+		close(c.done)
+	}
 }
 
 // heard takes in an echo.
 func (e *echo) heard(payload string) {
-	n, err := strconv.ParseUint(payload, 10, 64)
-	if err != nil {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if c := e.waiting[n]; c != nil {
-		close(c)
-		delete(e.waiting, n)
+	if n, err := strconv.ParseUint(payload, 10, 64); err == nil {
+		e.end(n, nil)
 	}
 }
 
-// sync returns when all notifications that PostgreSQL took before the call have been delivered.
-func (b *Bus) sync(ctx context.Context) error {
+// listened returns when all that was said in a namespace before the call was heard, and
+// everybody had time to say that he is there.
+func (b *Bus) listened(ctx context.Context, namespace string) error {
+	if rest := b.dialect.crowd.wait(namespace); rest > 0 && !sleep(ctx, rest) {
+		return context.Cause(ctx)
+	}
+	if b.ctx.Err() != nil {
+		return ErrClosed
+	}
 	if !b.reader.connected() {
 		return fmt.Errorf("pgbus: %w", ErrAway)
 	}
-	e := &b.echo
-	c := make(chan struct{})
-	e.mu.Lock()
-	e.number++
-	n := e.number
-	if e.waiting == nil {
-		e.waiting = make(map[uint64]chan struct{})
-	}
-	e.waiting[n] = c
-	e.mu.Unlock()
-	defer func() {
-		e.mu.Lock()
-		delete(e.waiting, n)
-		e.mu.Unlock()
-	}()
-	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
-	defer cancel()
-	if err := b.writer.send(ctx, &letter{channel: e.channel, payload: strconv.FormatUint(n, 10)}); err != nil {
-		return err
+	c, first := b.echo.join()
+	if first {
+		runtime.Gosched() // a question asks for each node at once: one call is for all
+		b.echo.sent(c)
+		b.mu.Lock()
+		if b.closed {
+			b.mu.Unlock()
+			b.echo.end(c.number, ErrClosed)
+			return ErrClosed
+		}
+		b.tasks.Go(func() { b.call(c) })
+		b.mu.Unlock()
 	}
 	select {
-	case <-c:
-		return nil
-	case <-b.ctx.Done():
-		return ErrClosed
+	case <-c.done:
+		return c.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrAway, context.Cause(ctx))
+		return context.Cause(ctx)
 	}
+}
+
+// call sends a call and waits until it is heard.
+func (b *Bus) call(c *call) {
+	ctx, cancel := context.WithTimeout(b.ctx, b.o.Timeout)
+	defer cancel()
+	err := b.writer.send(ctx, &letter{channel: b.echo.channel, payload: strconv.FormatUint(c.number, 10)})
+	if err == nil {
+		select {
+		case <-c.done:
+			return
+		case <-ctx.Done():
+			err = fmt.Errorf("%w: %w", ErrAway, context.Cause(ctx))
+		}
+	}
+	b.echo.end(c.number, err)
 }
 
 // headOf returns the kind and the sender of a message in MessagePack, as far as they can be read.

@@ -29,7 +29,7 @@ const (
 	maxBatch      = 256     // letters in one transaction
 	maxBatchBytes = 1 << 20 // of a transaction with more than one letter
 	firstPause    = 20 * time.Millisecond
-	longestPause  = time.Second
+	longestPause  = 500 * time.Millisecond
 	restful       = 20 * time.Millisecond // after that, a connection is looked at before it is used
 )
 
