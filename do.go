@@ -81,11 +81,16 @@ func (ns *Namespace) broadcast(op *cluster.Op) {
 
 func (ns *Namespace) spread(op *cluster.Op, to *receivers, id int64) {
 	volatile := op.Flags&cluster.Volatile != 0
+	var m message
 	offset := ""
-	if ns.srv.recovery != nil && id < 0 && !volatile {
-		offset = op.Offset
+	if ns.srv.recovery != nil && id < 0 {
+		if !volatile {
+			offset = op.Offset
+		}
+		m = offsetMessage(op, offset)
+	} else {
+		m = opMessage(op, id)
 	}
-	m := opMessage(op, id, offset)
 	if hook := ns.h.outgoing; hook != nil {
 		ns.tellHook(hook, op, to, offset != "")
 	}

@@ -1,6 +1,7 @@
 package atoll
 
 import (
+	"bytes"
 	"encoding/json"
 	"sync"
 
@@ -96,19 +97,34 @@ func ackMessage(nsp string, id int64, args []any) (message, error) {
 	return m, nil
 }
 
-// opMessage encodes the event of an operation, with its offset, if not empty, as one argument more.
+// offsetMessage encodes the event of an operation for clients that can be recovered: with its offset as
+// one argument more. They take whatever string comes last in an event for an offset, its name too; so one
+// that has none, and ends in a string, ends in null.
 //
-// See https://socket.io/docs/v4/socket-io-protocol/#connection-state-recovery
-func opMessage(op *cluster.Op, id int64, offset string) message {
-	data := op.Data
-	if n := len(data); offset != "" && n > 0 && data[n-1] == ']' {
-		buf := scratch.Get().(*[]byte)
-		data = append((*buf)[:0], data[:n-1]...)
-		data = appendQuoted(append(data, ','), offset)
-		data = append(data, ']')
-		defer putScratch(buf, data)
+// See https://socket.io/docs/v4/connection-state-recovery
+func offsetMessage(op *cluster.Op, offset string) message {
+	n := len(op.Data)
+	if n == 0 || op.Data[n-1] != ']' || offset == "" && !bytes.HasSuffix(op.Data, []byte(`"]`)) {
+		return opMessage(op, protocol.NoID)
 	}
-	m := newMessage(&protocol.Packet{Type: protocol.Event, Namespace: op.Namespace, ID: id, Data: data, Attachments: op.Attachments})
+	buf := scratch.Get().(*[]byte)
+	data := append(append((*buf)[:0], op.Data[:n-1]...), ',')
+	if offset == "" {
+		data = append(data, "null"...)
+	} else {
+		data = appendQuoted(data, offset)
+	}
+	data = append(data, ']')
+	longer := *op
+	longer.Data = data
+	m := opMessage(&longer, protocol.NoID)
+	putScratch(buf, data)
+	return m
+}
+
+// opMessage encodes the event of an operation.
+func opMessage(op *cluster.Op, id int64) message {
+	m := newMessage(&protocol.Packet{Type: protocol.Event, Namespace: op.Namespace, ID: id, Data: op.Data, Attachments: op.Attachments})
 	if op.Flags&cluster.NoCompress != 0 {
 		m.head.Plain = true
 		for i := range m.all {

@@ -243,7 +243,7 @@ func (r *recoverer) collect(ctx context.Context, ns *Namespace, rooms []string, 
 		if len(op.Rooms) > 0 && !slices.ContainsFunc(op.Rooms, has) || slices.ContainsFunc(op.Except, has) {
 			continue
 		}
-		m := opMessage(op, -1, op.Offset)
+		m := offsetMessage(op, op.Offset)
 		if size += m.size(); size > limit {
 			return from, nil, fmt.Errorf("%w: a client has missed more than it can be sent at once, %d bytes (half of Engine.MaxQueue)", cluster.ErrTrimmed, limit)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/atollhq/atoll"
 	"github.com/atollhq/atoll/atolltest"
 	"github.com/atollhq/atoll/client"
+	"github.com/atollhq/atoll/event"
 	"github.com/atollhq/atoll/recovery"
 )
 
@@ -182,6 +183,41 @@ func TestNotRecovered(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What has no offset does not look as if it had: the official client takes any string at the end of an event for one.
+func TestRecoveryAfterEventsWithoutOffset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, l := alone(t, &recovery.Options{})
+		c := call(t, srv, "/", map[string]any{"rooms": []string{"red"}})
+		ns := srv.Of("/")
+		for name, target := range map[string]func() event.Emitter{
+			"local":           func() event.Emitter { return ns.Local() },
+			"volatile":        func() event.Emitter { return ns.Volatile() },
+			"volatile socket": func() event.Emitter { return l.last().Volatile() },
+		} {
+			for _, args := range [][]any{nil, {"text"}, {1, "text"}, {`quoted "`}, {1}} {
+				emitAll(t, ns, "kept")
+				synctest.Wait()
+				if err := target().Emit(t.Context(), "e", args...); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+				c.line.cut()
+				synctest.Wait()
+				emitAll(t, ns, "missed")
+				c.line.up(nil)
+				c.wait(t, true)
+				synctest.Wait()
+				c.mu.Lock()
+				if n := len(c.seen); n != 3 || c.seen[2] != "e:missed" {
+					t.Errorf("%s %v: got %q, want one kept, one not and one missed", name, args, c.seen)
+				}
+				c.seen = nil
+				c.mu.Unlock()
+			}
+		}
+	})
 }
 
 // The pid of one namespace opens no door in another.

@@ -223,7 +223,16 @@ func (s *Socket) emit(volatile bool, name string, args []any) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	m, err := eventMessage(s.ns.name, protocol.NoID, name, args)
+	var m message
+	var err error
+	if s.rec == nil {
+		m, err = eventMessage(s.ns.name, protocol.NoID, name, args)
+	} else {
+		var op *cluster.Op
+		if op, err = s.ns.target().eventOp(cluster.Emit, name, args); err == nil {
+			m = offsetMessage(op, "")
+		}
+	}
 	if err != nil {
 		return err
 	}
