@@ -187,12 +187,14 @@ func TestRoutingStaysFlat(t *testing.T) {
 	}
 	run(false, 1000, 2000)
 	few, fewBytes := run(true, 1000, 2000)
-	run(true, 10_000, 10_000)
-	many, manyBytes := run(true, 100_000, 100_000)
+	many, manyBytes := run(true, 10_000, 10_000)
+	if !racing { // the race detector makes a minute of it
+		many, manyBytes = run(true, 100_000, 100_000)
+	}
 	w.Flush()
 	t.Logf("what a node without members receives, of %d:\n%s", nodes, out.String())
 	if many > few+few/10 || manyBytes > fewBytes+fewBytes/10 {
-		t.Errorf("got %d messages and %d bytes a second with 100,000 rooms, want what it is with 1,000: %d and %d", many, manyBytes, few, fewBytes)
+		t.Errorf("got %d messages and %d bytes a second with many rooms, want what it is with 1,000: %d and %d", many, manyBytes, few, fewBytes)
 	}
 }
 
