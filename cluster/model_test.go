@@ -20,7 +20,7 @@ import (
 
 var (
 	modelSeed = flag.Uint64("model.seed", 0, "the one run of TestModel that is wanted")
-	modelRuns = flag.Int("model.runs", 1500, "how many runs of TestModel are made")
+	modelRuns = flag.Int("model.runs", 1000, "how many runs of TestModel are made")
 )
 
 // TestModel puts small clusters through random faults, and checks what doc.go promises: order of each

@@ -211,12 +211,14 @@ func (d native) Decode(node, topic string, data []byte) (*Message, error) {
 		return nil, fmt.Errorf("cluster: a message of version %d of the native format: this node reads version %d", data[1], version)
 	}
 	flags := data[2] & (routedBit | toBit)
-	m := &Message{Kind: MessageKind(data[2] &^ flags), Routed: flags&routedBit != 0, Life: binary.BigEndian.Uint64(data[3:])}
+	kind := MessageKind(data[2] &^ flags)
 	r := reader{b: data[headerSize:]}
-	m.Number = r.uint()
-	m.From = r.string()
-	if r.err == nil && m.From == node && m.Kind != Heartbeat {
+	number, from := r.uint(), r.bytes()
+	if r.err == nil && string(from) == node && node != "" && kind != Heartbeat {
 		return nil, nil
+	}
+	m := &Message{
+		Kind: kind, Routed: flags&routedBit != 0, Life: binary.BigEndian.Uint64(data[3:]), Number: number, From: string(from),
 	}
 	if flags&toBit != 0 {
 		m.To, m.ToLife = r.string(), r.uint()

@@ -72,4 +72,3 @@ func TestNumbersShuffled(t *testing.T) {
 		}
 	}
 }
-

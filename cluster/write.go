@@ -137,7 +137,7 @@ func (n *Node) tellQuiet(ms []*Message) {
 }
 
 // buffers holds what messages are written in.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, smallBuffer); return &b }}
+var buffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 
 const smallBuffer = 4 << 10
 
@@ -145,13 +145,12 @@ func buffer(size int) []byte {
 	if size > smallBuffer {
 		return make([]byte, 0, size)
 	}
-	return *buffers.Get().(*[]byte)
+	return buffers.Get().(*[smallBuffer]byte)[:0]
 }
 
 func release(b []byte) {
 	if cap(b) == smallBuffer {
-		b = b[:0]
-		buffers.Put(&b)
+		buffers.Put((*[smallBuffer]byte)(b[:smallBuffer]))
 	}
 }
 
