@@ -30,4 +30,28 @@
 // [Options].DeadAfter is a member no more, until it is heard again. A dead node is waited
 // for no more. A frozen process is therefore named as absent by every question that runs
 // into its deadline or sees it die, for DeadAfter at most; after that it costs nothing.
+//
+// A goodbye tells a death from a departure ([Options].OnLeave). Announcements say which version of the native
+// format a node speaks and whether it routes. Whoever can publish can forge them: no more than
+// 4,096 members are believed.
+//
+// # Log
+//
+// Where the Bus is a [Log], a node follows the topics that are kept: nothing is missed while the bus
+// or the connection is away, and every node performs what is there in the order of the log, whoever
+// sent it. [Node.Keep] has the sender itself perform its operation at that place. What the log has
+// dropped before a node could read it is lost to that node: it is counted exactly, and not asked for,
+// because it would come out of its place. [Node.Since] reads what was kept, for those who come back.
+//
+// # Rooms
+//
+// Where the format is a [Router] and all nodes have [Options].RouteRooms, an Emit for one room goes to the
+// nodes that have said [Node.Enter], and with Native one for a socket's own room to its owner alone. So what a
+// node receives grows with its own members, not with the cluster: the others bring it their announcements.
+// Everything else (other operations, questions, emits for several rooms, what is kept by
+// Keep) goes to all, and so does for some seconds what is for a room that the sender has just told others to join.
+//
+// # Observers
+//
+// A node with [Options].Observer hears and asks, and is no member: nobody waits for it.
 package cluster

@@ -199,7 +199,7 @@ func TestRouting(t *testing.T) {
 			t.Errorf("got %d rooms subscribed to, want none for a socket's own", n)
 		}
 		a.emitTo(t, "1", sid.New(b.Tag()))
-		synctest.Wait() // it is another topic
+		synctest.Wait()                  // it is another topic
 		a.emitTo(t, "2", sid.New(12345)) // nobody's
 		if got(b) != "1 2" || got(c) != "2" {
 			t.Errorf("got %q and %q, want 1 at its owner and 2 everywhere", got(b), got(c))

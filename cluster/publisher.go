@@ -48,7 +48,7 @@ func (p *Publisher) Tell(ctx context.Context, op *Op) error {
 		topic, data, err = p.dialect.Encode(m)
 	}
 	if err == nil {
-		err = p.bus.Publish(ctx, topic, data)
+		err = send(ctx, p.bus, topic, data)
 	}
 	if err != nil {
 		return fmt.Errorf("cluster: tell: %w", err)
