@@ -183,15 +183,12 @@ func (b *Bus) append(ctx context.Context, topic string, msg []byte) (at id, err 
 	return at, nil
 }
 
-// probe has writes to a stream fail at once until Redis answers, and readers connect anew.
+// probe has writes to a stream fail at once until Redis answers. Then readers try again, too.
 func (b *Bus) probe(index int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || !b.away[index].CompareAndSwap(false, true) {
 		return
-	}
-	for _, r := range b.readers {
-		r.kick()
 	}
 	key := b.o.key(index)
 	b.o.Logger.Warn("redisstream: Redis does not answer; messages are not sent until it does", "stream", key, "waited", b.o.PublishTimeout)
@@ -203,6 +200,11 @@ func (b *Bus) probe(index int) {
 			cancel()
 			if err == nil {
 				b.o.Logger.Info("redisstream: Redis answers again", "stream", key)
+				b.mu.Lock()
+				for _, r := range b.readers {
+					r.kick()
+				}
+				b.mu.Unlock()
 				return
 			}
 			sleep(b.ctx, pause)

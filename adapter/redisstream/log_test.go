@@ -155,6 +155,35 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestCut cuts connections of the follower in the middle of whatever they carry.
+func TestCut(t *testing.T) {
+	s := redistest.Start(t)
+	p := clustertest.NewProxy(t, s.Addr())
+	a := open(t, s, nil)
+	bus, err := dialBus(p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { bus.Close() })
+	m := follow(t, bus.(ownBus).Bus, topicN)
+	var want []string
+	for i := range 100 {
+		p.Cut(1 + i*i%977)
+		want = append(want, add(t, a, strings.Repeat("x", i%300), "y", "z")...)
+		time.Sleep(time.Millisecond)
+	}
+	offsets := func() (all []string) {
+		for _, l := range m.all() {
+			all = append(all, l.offset)
+		}
+		return all
+	}
+	eventually(t, "all entries", func() bool { return len(offsets()) >= len(want) })
+	if !slices.Equal(offsets(), want) {
+		t.Error("got other entries than were written, or another order")
+	}
+}
+
 // TestTrimmed cuts a follower off until entries were trimmed that it has not read: it is told so, once, and gets
 // what is kept.
 func TestTrimmed(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 // themselves waits less, since silence is taken for death.
 const (
 	messageWaits  = time.Second
-	announceWaits = 200 * time.Millisecond
+	announceWaits = 500 * time.Millisecond
 	maxHeld       = 16 << 20 // bytes that wait, of one channel
 )
 
@@ -137,6 +137,10 @@ func (b *Bus) reached(marks []mark) (ok bool, changed <-chan struct{}) {
 	return true, b.moved
 }
 
+// announcements is the channel where nodes tell how much they have told: that waits for the stream, the rest of what
+// Atoll nodes say to each other does not.
+func (b *Bus) announcements() string { all, _ := b.dialect.side.All(); return all }
+
 // receive takes a message of a channel.
 func (s *subscription) receive(topic string, msg []byte) {
 	b := s.bus
@@ -147,7 +151,7 @@ func (s *subscription) receive(topic string, msg []byte) {
 		return
 	}
 	if len(s.queue) == 0 {
-		if ok, _ := b.reached(marks); ok {
+		if ok, _ := b.reached(marks); ok || b.dialect.side.Has(topic) && topic != b.announcements() {
 			s.deliver(topic, "", msg)
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type reader struct {
 	// bus.mu guards these.
 	at   id // the last entry that was read and delivered
 	subs map[*subscription]struct{}
+
+	again chan struct{} // holds a token when it is worth while to try again at once
 
 	mu  sync.Mutex
 	cut context.CancelFunc // ends the read that waits
@@ -66,7 +69,7 @@ func (b *Bus) readOne(ctx context.Context, s *subscription, key string) error {
 	r := b.readers[key]
 	if r == nil {
 		r = &reader{
-			bus: b, key: key, ended: make(chan struct{}), number: st.added, count: b.o.ReadCount,
+			bus: b, key: key, ended: make(chan struct{}), again: make(chan struct{}, 1), number: st.added, count: b.o.ReadCount,
 			at: st.last, subs: make(map[*subscription]struct{}),
 		}
 		b.readers[key] = r
@@ -128,18 +131,48 @@ func (r *reader) run(ctx context.Context) {
 				r.bus.o.Logger.Warn("redisstream: the stream cannot be read; trying again, nothing is lost as long as it is kept", "stream", r.key, "err", err)
 				failed = time.Now()
 			}
-			sleep(ctx, pause)
-			pause = min(2*pause, longestPause)
+			longest := longestPause / 10
+			if lasts(err) {
+				longest = longestPause
+			}
+			pause = min(pause, longest)
+			r.sleep(ctx, pause)
+			pause *= 2
 		}
 	}
 }
 
-// kick ends the read that waits, so that the next goes over another connection.
+// lasts reports whether Redis will say the same when it is asked again soon.
+func lasts(err error) bool {
+	e, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return false
+	}
+	word, _, _ := strings.Cut(e.Error(), " ")
+	return word == "WRONGTYPE" || word == "NOPERM" || word == "NOAUTH" || word == "WRONGPASS" || word == "ERR"
+}
+
+// sleep waits for d, or until it is worth while to try again.
+func (r *reader) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.again:
+	case <-ctx.Done():
+	}
+}
+
+// kick has the reader try again at once: the read that waits may do so on a connection that is dead.
 func (r *reader) kick() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.cut != nil {
 		r.cut()
+	}
+	r.mu.Unlock()
+	select {
+	case r.again <- struct{}{}:
+	default:
 	}
 }
 
