@@ -272,7 +272,7 @@ func (n *Node) incoming(topic, offset string, data []byte) *Message {
 		return nil
 	}
 	m.Offset = offset
-	if replayed(m.Op) {
+	if replayed(m.Op) && !m.Routed { // Since does not read what goes by other ways
 		m.Op.Offset = offset
 	}
 	n.take(m, topic, data)

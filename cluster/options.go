@@ -83,9 +83,9 @@ type Options struct {
 	// nor change m. It is for those who watch a cluster.
 	OnMessage func(m *Message)
 
-	// OnGap, where set, is called on the node's loop when messages first to last of the
-	// node with the id from have not come within a heartbeat of those around them. They are
-	// as good as lost; one that comes after all is still performed. It must not block.
+	// OnGap, where set, is called on the node's loop, in the place of messages first to last of the
+	// node with the id from, when they are lost: they did not come, and could not be had again
+	// (see RepairWait). None of them is performed later. It must not block.
 	// Where the bus is a Log that no longer kept what the node had yet to read, from is empty
 	// and both numbers are 0.
 	OnGap func(from string, first, last uint64)
