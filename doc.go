@@ -38,6 +38,24 @@
 // it could not give to the medium; the engine's and the cluster's Stats count the rest. An
 // ack is the proof that an event arrived.
 //
+// # Recovery
+//
+// With Options.Recovery a client that was cut off and comes back within
+// recovery.Options.MaxDisconnection is recovered: it has its id, rooms and data again (Socket.Recovered),
+// and gets what it has missed, in order and each event once, before anything new. OnConnect runs
+// again, and so do the middlewares unless they are to be skipped.
+//
+//   - It works on every node, whatever became of the one that the client was on, where the
+//     cluster's bus keeps messages (cluster.Log) and sessions (recovery.Sessions). On other buses, and
+//     without a cluster, it works where the client comes back to the same node, from memory.
+//   - It is for what Target.Emit and Socket.Emit send: not for what is volatile, or Local, or wants
+//     an ack. All nodes perform these events in one order, that of the log; Emit waits for the log.
+//   - Each of these events has its place in the log as one argument more, behind the others, as with the
+//     official server. An event without a place that ends in a string has null there instead.
+//   - A client that left, that was sent away, that is too late, or that has missed more than is
+//     still kept, is connected anew.
+//   - What a socket is sent by its id reaches whoever else is in the room of that name, too.
+//
 // # Goroutines
 //
 // Handlers run on the goroutine that reads from their session, which costs no wake-up;

@@ -1,6 +1,7 @@
 package atoll_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,8 +10,10 @@ import (
 	"time"
 
 	"github.com/atollhq/atoll"
+	"github.com/atollhq/atoll/adapter/membus"
 	"github.com/atollhq/atoll/atolltest"
 	"github.com/atollhq/atoll/client"
+	"github.com/atollhq/atoll/engine"
 	"github.com/atollhq/atoll/event"
 	"github.com/atollhq/atoll/recovery"
 )
@@ -220,6 +223,54 @@ func TestRecoveryAfterEventsWithoutOffset(t *testing.T) {
 	})
 }
 
+// A hook that emits does not wait for itself.
+func TestRecoveryHookThatEmits(t *testing.T) {
+	for name, shared := range map[string]bool{"memory": false, "cluster": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var hub membus.Hub
+				o := &atolltest.NodeOptions{Log: shared, Server: atoll.Options{Recovery: &recovery.Options{}}}
+				o.Setup = func(srv *atoll.Server) {
+					srv.Of("/").OnAnyOutgoing(func(s *atoll.Socket, name string) {
+						if name == "e" {
+							if err := s.Emit(context.Background(), "echo", 1); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				srv := atolltest.Start(t, &hub, "node", o).Server
+				c := call(t, srv, "/", map[string]any{})
+				emitAll(t, srv.Of("/"), "1")
+				synctest.Wait()
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				if len(c.seen) != 2 || c.seen[0] != "e:1" || !strings.HasPrefix(c.seen[1], "echo:[1,") {
+					t.Errorf("got %q, want e and its echo", c.seen)
+				}
+			})
+		})
+	}
+}
+
+// More than can be sent at once is as good as trimmed.
+func TestRecoveryOfTooMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := atolltest.Serve(t, atoll.NewServer(&atoll.Options{Recovery: &recovery.Options{}, Engine: engine.Options{MaxQueue: 1 << 20}, Logger: quiet()}))
+		c := call(t, srv, "/", map[string]any{})
+		c.line.cut()
+		synctest.Wait()
+		for range 6 {
+			emitAll(t, srv.Of("/"), strings.Repeat("x", 100<<10))
+		}
+		c.line.up(nil)
+		c.wait(t, false)
+		if got := srv.Stats().Recovery; got.Trimmed != 1 {
+			t.Errorf("got %+v, want one trimmed", got)
+		}
+	})
+}
+
 // The pid of one namespace opens no door in another.
 func TestRecoveryOtherNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -306,4 +357,20 @@ func TestRecoveryData(t *testing.T) {
 		l.last().SetData(nil)
 		again(nil)
 	})
+}
+
+func BenchmarkEmitKept(b *testing.B) {
+	for name, o := range map[string]*recovery.Options{"off": nil, "memory": {}} {
+		b.Run(name, func(b *testing.B) {
+			srv := atoll.NewServer(&atoll.Options{Recovery: o})
+			defer srv.Close()
+			room := srv.Of("/").To("room")
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := room.Emit(b.Context(), "said", "hello"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
