@@ -371,14 +371,15 @@ func (b *Bus) isPattern(topic string) bool {
 }
 
 // globOf returns the pattern for Redis of a topic that ends in *: whatever else is
-// special in a pattern stands for itself.
+// special in a pattern stands for itself. No more is escaped than must be, because a Redis user may
+// only use patterns that are literally among those it is allowed.
 //
 // See https://redis.io/docs/latest/commands/psubscribe/
 func globOf(topic string) string {
 	var s strings.Builder
 	for _, c := range []byte(topic[:len(topic)-1]) {
 		switch c {
-		case '*', '?', '[', ']', '^', '-', '\\':
+		case '*', '?', '[', '\\':
 			s.WriteByte('\\')
 		}
 		s.WriteByte(c)
