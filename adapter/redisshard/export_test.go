@@ -1,0 +1,11 @@
+package redisshard
+
+// Links returns how many connections the subscriptions have.
+func (b *Bus) Links() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.links)
+}
+
+// SlotOf is slotOf.
+func SlotOf(channel string) int { return slotOf(channel) }
