@@ -238,6 +238,37 @@ func TestRouting(t *testing.T) {
 			t.Errorf("got %q and %q, want 4 at both", got(d), got(c))
 		}
 	})
+	simulate(t, "what is lost on the way comes again, in order", func(t *testing.T, hub *membus.Hub) {
+		a, _ := router(t, hub, "a")
+		b, _ := router(t, hub, "b")
+		synctest.Wait()
+		own := sid.New(b.Tag())
+		enter(t, b, "r", own)
+		time.Sleep(2 * time.Second)
+		count := 0
+		hub.SetFault(func(from, to, topic string) membus.Fault {
+			if !strings.Contains(topic, ".room.") && !strings.Contains(topic, ".node.") {
+				return membus.Fault{}
+			}
+			count++
+			return membus.Fault{Drop: count%3 == 0}
+		})
+		for i := range 100 {
+			a.emitTo(t, fmt.Sprint("r", i), "r")
+			a.emitTo(t, fmt.Sprint("s", i), own)
+		}
+		time.Sleep(time.Minute)
+		next := map[byte]int{}
+		for _, data := range b.received() {
+			if want := fmt.Sprint(string(data[0]), next[data[0]]); data != want {
+				t.Errorf("got %s, want %s", data, want)
+			}
+			next[data[0]]++
+		}
+		if s := b.Stats(); next['r'] != 100 || next['s'] != 100 || s.Gaps != 0 {
+			t.Errorf("got %d and %d, and %d gaps, want 100 each and none", next['r'], next['s'], s.Gaps)
+		}
+	})
 	simulate(t, "what was just told to join is not missed", func(t *testing.T, hub *membus.Hub) {
 		a, _ := router(t, hub, "a")
 		b, bbus := router(t, hub, "b")
