@@ -65,7 +65,7 @@ var (
 // talk to PostgreSQL yet.
 func New(pool *pgxpool.Pool, o *Options) *Bus {
 	b := &Bus{o: o.withDefaults(), pool: pool, topics: make(map[string][]*subscription)}
-	b.dialect = newDialect(b.o.Prefix)
+	b.dialect = NewDialect(o)
 	b.table = quoted(b.o.Table)
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.writer = &writer{

@@ -28,7 +28,9 @@ var (
 // ErrMalformed is wrapped by the errors of Decode.
 var ErrMalformed = errors.New("pgbus: malformed message")
 
-func newDialect(prefix string) *Dialect {
+// NewDialect returns the dialect for the Prefix of o.
+func NewDialect(o *Options) *Dialect {
+	prefix := o.withDefaults().Prefix
 	return &Dialect{prefix: prefix, side: official.NewSide(prefix + "-atoll"), crowd: newCrowd()}
 }
 
