@@ -117,6 +117,12 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 		l = nil
 	}
 	if l == nil {
+		if _, ok := h.listening[id.lane]; !ok && h.one && id.lane != "" && id.lane != directLane {
+			if !h.put(w) { // a room's, that we are just entering or have just left
+				h.count.dropped.Add(1)
+			}
+			return true
+		}
 		l = h.meet(id, k)
 	}
 	l.unordered = !ordered

@@ -219,23 +219,10 @@ func (n *Node) Tell(ctx context.Context, op *Op) error {
 	if !n.route(m) {
 		return nil
 	}
-	if m.To != "" && m.ToLife == 0 {
-		m.ToLife = n.lifeOf(m.To)
-	}
 	if err := n.say(ctx, m); err != nil {
 		return fmt.Errorf("cluster: tell: %w", err)
 	}
 	return nil
-}
-
-// lifeOf returns the life of a member, 0 where it is none.
-func (n *Node) lifeOf(id string) uint64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if p := n.peers[id]; p != nil {
-		return p.life
-	}
-	return 0
 }
 
 func (n *Node) publish(ctx context.Context, topic string, data []byte) error {
