@@ -56,12 +56,6 @@ type Bus struct {
 	moved   chan struct{}      // closed, and made anew, when a reader has read
 }
 
-// channels is what carries the channels: Pub/Sub, plain or sharded.
-type channels interface {
-	cluster.Bus
-	cluster.Counter
-}
-
 type counters struct{ appended, failed, read, reconnects, trimmed atomic.Uint64 }
 
 // Stats is what a Bus has counted.

@@ -33,6 +33,14 @@ func TestStreams(t *testing.T) {
 	})
 }
 
+// TestSharded runs the kit with sharded Pub/Sub and without binary in the stream.
+func TestSharded(t *testing.T) {
+	s := redistest.Start(t)
+	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus {
+		return open(t, s, &redisstream.Options{UseShardedPubSub: true, OnlyPlaintext: true, Logger: quiet})
+	})
+}
+
 // TestFrozen stops the process of a node: it is missed by name.
 func TestFrozen(t *testing.T) {
 	clustertest.TestFrozen(t, redistest.Start(t).Addr(), dialBus)
@@ -70,6 +78,7 @@ func TestRedisCluster(t *testing.T) {
 	addrs := redistest.StartCluster(t)
 	for name, o := range map[string]redisstream.Options{
 		"one stream":    {Logger: quiet},
+		"sharded":       {Logger: quiet, StreamName: "sharded", ChannelPrefix: "sharded", UseShardedPubSub: true},
 		"three streams": {Logger: quiet, StreamName: "three", ChannelPrefix: "three", StreamCount: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
