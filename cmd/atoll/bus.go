@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 
-	"github.com/redis/rueidis"
 	"github.com/spf13/pflag"
 
 	"github.com/atollhq/atoll/adapter/natsbus"
-	"github.com/atollhq/atoll/adapter/redisbus"
 	"github.com/atollhq/atoll/cluster"
 )
 
@@ -49,6 +46,7 @@ type bus struct {
 	cluster.Bus
 	name  string // for people
 	close func() error
+	blind string // what who watches has to know; empty if nothing
 }
 
 // address returns where the bus is, nil for this machine.
@@ -82,7 +80,7 @@ func (b *busFlags) open(ctx context.Context) (*bus, error) {
 		return nil, err
 	}
 	if a != nil {
-		return b.dial(ctx, a)
+		return b.dial(ctx, a, true)
 	}
 	e, err := natsbus.Embed(ctx, &natsbus.EmbedOptions{
 		Cluster: b.cluster, Secret: os.Getenv(secretEnv), Listen: b.listen, Routes: b.routes, Logger: slog.Default(),
@@ -90,7 +88,7 @@ func (b *busFlags) open(ctx context.Context) (*bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the cluster's bus: %w", err)
 	}
-	return &bus{e.Bus(), "NATS, embedded", e.Close}, nil
+	return &bus{Bus: e.Bus(), name: "NATS, embedded", close: e.Close}, nil
 }
 
 // reach opens the bus of somebody who is no node.
@@ -100,7 +98,7 @@ func (b *busFlags) reach(ctx context.Context) (*bus, error) {
 		return nil, err
 	}
 	if a != nil {
-		return b.dial(ctx, a)
+		return b.dial(ctx, a, false)
 	}
 	local, err := natsbus.Local(ctx, &natsbus.EmbedOptions{Cluster: b.cluster, Secret: os.Getenv(secretEnv)})
 	if err != nil {
@@ -110,7 +108,7 @@ func (b *busFlags) reach(ctx context.Context) (*bus, error) {
 		}
 		return nil, fmt.Errorf("found no cluster %q on this machine. Start a node with `atoll serve`, or say where the cluster is with --bus, for instance --bus redis://localhost:6379 (%w)", name, err)
 	}
-	return &bus{local, "the cluster on this machine", local.Close}, nil
+	return &bus{Bus: local, name: "the cluster on this machine", close: local.Close}, nil
 }
 
 // key authenticates the messages of the cluster, if it is set.
@@ -119,70 +117,4 @@ func key() []byte {
 		return []byte(k)
 	}
 	return nil
-}
-
-// dial opens a bus that is a server of its own.
-func (b *busFlags) dial(ctx context.Context, a *address) (*bus, error) {
-	switch a.scheme {
-	case "redis", "rediss":
-		return b.dialRedis(ctx, a)
-	case "postgres", "postgresql":
-		return b.dialPostgres(ctx, a)
-	}
-	o := &natsbus.Options{Cluster: b.cluster}
-	if err := errors.Join(a.settings(setting{"cluster", &o.Cluster}), a.done()); err != nil {
-		return nil, err
-	}
-	url := ""
-	for _, h := range a.hosts {
-		u := *a.url
-		u.Host = h
-		if url != "" {
-			url += ","
-		}
-		url += u.String()
-	}
-	nb, err := natsbus.Connect(ctx, url, o)
-	if err != nil {
-		return nil, fmt.Errorf("cannot reach NATS: %w. Is it running, and is the address right?", err)
-	}
-	return &bus{nb, "NATS at " + nb.Conn().ConnectedAddr(), nb.Close}, nil
-}
-
-func (b *busFlags) dialRedis(ctx context.Context, a *address) (*bus, error) {
-	co, err := a.redisOptions()
-	if err != nil {
-		return nil, err
-	}
-	open, err := b.redisFormat(a)
-	if err == nil {
-		err = a.done()
-	}
-	if err != nil {
-		return nil, err
-	}
-	client, err := rueidis.NewClient(co)
-	if err != nil {
-		return nil, fmt.Errorf("cannot reach Redis at %s: %w. Is it running, and is the address right?", a.place(), err)
-	}
-	rb := open(client)
-	return &bus{rb, "Redis at " + a.place(), func() error {
-		defer client.Close()
-		return rb.Close()
-	}}, nil
-}
-
-// redisFormat takes the parameters of the format, and returns what makes its bus.
-func (b *busFlags) redisFormat(a *address) (func(rueidis.Client) cluster.Bus, error) {
-	switch a.format {
-	case "":
-		o := &redisbus.Options{Prefix: b.prefix, Logger: slog.Default()}
-		err := a.settings(setting{"prefix", &o.Prefix}, setting{"shared_responses", &o.SharedResponses})
-		return func(c rueidis.Client) cluster.Bus { return redisbus.New(c, o) }, err
-	}
-	return nil, usagef("%s is not there yet", a.kind())
-}
-
-func (b *busFlags) dialPostgres(ctx context.Context, a *address) (*bus, error) {
-	return nil, usagef("%s is not there yet", a.kind())
 }

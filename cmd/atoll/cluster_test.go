@@ -7,16 +7,15 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/atollhq/atoll/internal/redistest"
 )
 
 var servesLine = regexp.MustCompile(`(?:Serving|Balancing) (http://\S+)`)
@@ -151,7 +150,7 @@ func TestServeBalanceEmit(t *testing.T) {
 		t.Run(medium, func(t *testing.T) {
 			where := []string{"--cluster", fmt.Sprintf("test-%d", time.Now().UnixNano())}
 			if medium == "redis" {
-				where = []string{"--redis", startRedis(t)}
+				where = []string{"--redis", "redis://" + redistest.Start(t).Addr()}
 			}
 			serve := append([]string{"serve", "--port", "0", "--rooms", "--relay"}, where...)
 			a, b := startServer(t, serve...), startServer(t, serve...)
@@ -193,35 +192,6 @@ func TestServeBalanceEmit(t *testing.T) {
 				p.post("1") // goodbye, so that the nodes need not wait
 			}
 		})
-	}
-}
-
-// startRedis starts a Redis of the test's own and returns its URL.
-func startRedis(t *testing.T) string {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("redis-server is missing: install it (./test does)")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	cmd := exec.Command(path, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return "redis://" + addr
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the Redis of the test does not answer")
-		}
 	}
 }
 

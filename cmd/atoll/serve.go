@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/engine"
 	"github.com/atollhq/atoll/internal/demo/jsclient"
+	"github.com/atollhq/atoll/recovery"
 )
 
 func serveCommand() *cobra.Command {
@@ -30,6 +32,8 @@ func serveCommand() *cobra.Command {
 		origins  []string
 		nsps     []string
 		maxBytes int
+		route    bool
+		recover  time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -69,12 +73,15 @@ Node.js servers can be in the same cluster.`,
 				return err
 			}
 			defer bus.close()
-			member, err := cluster.Join(ctx, bus.Bus, &cluster.Options{Name: name, Key: key(), Logger: slog.Default()})
+			member, err := cluster.Join(ctx, bus.Bus, &cluster.Options{Name: name, Key: key(), RouteRooms: route, Logger: slog.Default()})
 			if err != nil {
 				return fmt.Errorf("cannot join the cluster over %s: %w", bus.name, err)
 			}
 			defer member.Close()
 			o.Cluster = member
+			if recover > 0 {
+				o.Recovery = &recovery.Options{MaxDisconnection: recover}
+			}
 			srv := atoll.NewServer(o)
 			defer srv.Close()
 			for i, nsp := range nsps {
@@ -103,6 +110,8 @@ Node.js servers can be in the same cluster.`,
 	f.StringSliceVar(&nsps, "namespace", nil, "namespaces that clients may enter (default: all)")
 	f.BoolVar(&rooms, "rooms", false, "clients enter and leave rooms themselves, with the events join and leave. They may then enter any room, other sockets' own rooms included, and hear what is sent there")
 	f.BoolVar(&relay, "relay", false, "other events of a client go to all other clients of its namespace")
+	f.BoolVar(&route, "route-rooms", false, "messages for one room go only to nodes that have members of it, in formats of Atoll's own")
+	f.DurationVar(&recover, "recovery", 0, "clients that were cut off for so long get what they missed (default: off)")
 	f.StringSliceVar(&origins, "cors-origin", nil, "origins of other sites whose pages may connect, for instance https://example.com")
 	f.IntVar(&maxBytes, "max-payload", 0, "largest message of a client in bytes (default 1000000)")
 	return cmd

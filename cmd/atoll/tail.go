@@ -30,8 +30,8 @@ func tailCommand() *cobra.Command {
 goes, and for messages that were lost on the way, until you end it. Events that do not leave their node
 (to one client, or where there is one node) are not seen.
 
-Some formats (sharded Redis, Postgres) show only the namespaces that --namespace names, "/" if none;
-the others show all that are not left out. Each line has the time, who sent it, what it does, where
+Over Postgres in the official format only the namespaces that --namespace names are seen, "/" if none; over
+sharded Redis only what is for the rooms that --room names. Elsewhere all is seen. Each line has the time, who sent it, what it does, where
 (the namespace and the rooms, an exclamation mark before those left out), and the event.`,
 		Example: `  atoll tail                                      the cluster on this machine
   atoll tail --namespace /chat --room lobby
@@ -99,6 +99,18 @@ func (l *lookFlags) tail(ctx context.Context, f *filter, count int, out, errs io
 			return fmt.Errorf("cannot listen to %s over %s: %w", safe(nsp), bus.name, err)
 		}
 	}
+	if bus.blind != "" {
+		subs, err := t.enter(ctx, bus, open, f.rooms)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			for _, s := range subs {
+				s.Close()
+			}
+		}()
+		fmt.Fprintln(errs, bus.blind)
+	}
 	if !l.json {
 		fmt.Fprintf(errs, "Watching %s over %s. Ctrl-C ends it.\n", f.what(), bus.name)
 	}
@@ -130,14 +142,54 @@ func (f *filter) what() string {
 	return safe(strings.Join(f.nsps, ", "))
 }
 
-// A tail makes lines of what a node hears. Its methods run on the node's loop, so that they only queue.
+// enter listens to the channels of rooms, where rooms have some; what comes there does not come to the node.
+func (t *tail) enter(ctx context.Context, bus *bus, nsps, rooms []string) ([]cluster.Subscription, error) {
+	speaker, ok := bus.Bus.(cluster.Speaker)
+	if !ok {
+		return nil, nil
+	}
+	d := speaker.Dialect()
+	router, ok := d.(cluster.Router)
+	if !ok {
+		return nil, nil
+	}
+	var subs []cluster.Subscription
+	for _, nsp := range nsps {
+		for _, room := range rooms {
+			topic := router.Route(nsp, room)
+			if topic == "" {
+				continue
+			}
+			s, err := bus.Subscribe(ctx, topic, func(topic string, data []byte) {
+				if m, err := d.Decode("", topic, data); err == nil && m != nil {
+					t.message(m)
+				}
+			})
+			if err != nil {
+				return subs, fmt.Errorf("cannot listen to the room %s over %s: %w", safe(room), bus.name, err)
+			}
+			subs = append(subs, s)
+		}
+	}
+	return subs, nil
+}
+
+// A tail makes lines of what is heard. Its methods are called by those who hear, so they only queue.
 type tail struct {
 	filter *filter
-	names  map[string]string // of the nodes, by id
 	json   bool
 	width  int // of the screen; 0 where there is none
 	lines  *queue
-	died   bool // of the member that leaves
+	died   bool // of the member that leaves; the node's loop's
+
+	mu    sync.Mutex
+	names map[string]string // of the nodes, by id
+}
+
+func (t *tail) name(id string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.names[id]
 }
 
 // Do takes what OnMessage has seen.
@@ -145,7 +197,7 @@ func (t *tail) Do(*cluster.Op, func(cluster.Answer)) {}
 
 func (t *tail) message(m *cluster.Message) {
 	if e := entryOf(m); e != nil && t.filter.passes(e) {
-		e.Name = t.names[e.From]
+		e.Name = t.name(e.From)
 		t.print(e)
 	}
 }
@@ -154,6 +206,7 @@ func (t *tail) left(_ cluster.Member, died bool) { t.died = died }
 
 func (t *tail) member(m cluster.Member, up bool) {
 	e := &entry{Kind: "member", From: m.ID, Name: m.Name, What: "came"}
+	t.mu.Lock()
 	if up {
 		t.names[m.ID] = m.Name
 	} else {
@@ -164,13 +217,14 @@ func (t *tail) member(m cluster.Member, up bool) {
 		t.died = false
 		delete(t.names, m.ID)
 	}
+	t.mu.Unlock()
 	if t.filter.passes(e) {
 		t.print(e)
 	}
 }
 
 func (t *tail) gap(from string, first, last uint64) {
-	e := &entry{Kind: "gap", From: from, Name: t.names[from], First: first, Last: last}
+	e := &entry{Kind: "gap", From: from, Name: t.name(from), First: first, Last: last}
 	if t.filter.passes(e) {
 		t.print(e)
 	}
