@@ -44,7 +44,7 @@ type Namespace struct {
 // init readies a namespace that nobody knows yet.
 func (ns *Namespace) init() {
 	if node := ns.srv.opts.Cluster; node != nil {
-		ns.rooms.routed = node.Routes()
+		ns.rooms.routed, ns.rooms.routedIDs = node.Routes(), node.RoutesIDs()
 	}
 	if r := ns.srv.recovery; r != nil {
 		if k, ok := r.keeper.(*memoryKeeper); ok {

@@ -29,7 +29,8 @@ type rooms struct {
 	byID  map[string]*Socket
 	named map[string]*room
 
-	routed bool // the cluster sends this node only what is for rooms that it has asked for
+	routed    bool // the cluster sends this node only what is for rooms that it has asked for
+	routedIDs bool // the room of a socket's own id is one of these
 }
 
 // add seats s among all. It reports false where s is in already, or was removed.
@@ -168,7 +169,7 @@ func (r *rooms) exit(s *Socket, names ...string) (gone []string) {
 }
 
 // unheld lists the rooms that the cluster is to be asked for because of s. The socket's own is none of them, since
-// the id says where it is, unless it was made on another node.
+// the id says where it is, unless it was made on another node, or the cluster's format has it otherwise.
 func (r *rooms) unheld(s *Socket) (names []string) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -177,7 +178,7 @@ func (r *rooms) unheld(s *Socket) (names []string) {
 			names = append(names, st.room.name)
 		}
 	}
-	if s.recovered && s.seated && !s.held {
+	if (s.recovered || r.routedIDs) && s.seated && !s.held {
 		names = append(names, s.id)
 	}
 	return names

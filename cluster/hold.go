@@ -89,6 +89,7 @@ const (
 	maxHeld     = 1 << 16 // runs, of one lane
 	maxLost     = 64
 	maxPatience = 64
+	maxNumber   = 1 << 62          // what is higher nobody has sent
 	inlaneStays = 10 * time.Minute // after its last message
 )
 
@@ -112,9 +113,14 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l := h.lanes[id]
-	if l != nil && l.lane != "" && l.known == l.next && wall(time.Now()).Sub(l.heard) > inlaneStays {
-		h.forget(l) // the sender may have forgotten it too, and begin anew
-		l = nil
+	if l != nil && l.lane != "" {
+		now := wall(time.Now())
+		if l.known == l.next && now.Sub(l.heard) > inlaneStays {
+			h.forget(l) // the sender may have forgotten it too, and begin anew
+			l = nil
+		} else {
+			l.heard = now
+		}
 	}
 	if l == nil {
 		if _, ok := h.listening[id.lane]; !ok && h.one && id.lane != "" && id.lane != directLane {
@@ -132,25 +138,28 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 		}
 		return false
 	}
-	if k == l.next && len(l.held) == 0 && k+1 >= l.known {
-		if h.put(w) {
-			l.next++
-			l.known = l.next
-			if !l.since.IsZero() {
-				h.settle(l)
-			}
-			if again {
-				h.count.repaired.Add(1)
-			}
-			return true
-		}
-		h.count.dropped.Add(1)
-		h.miss(l, k+1)
-		return true
-	}
 	i := l.find(k)
 	if i < len(l.held) && l.held[i].first <= k {
 		return false
+	}
+	if k == l.next {
+		if !h.put(w) {
+			h.count.dropped.Add(1)
+			h.miss(l, k+1)
+			return true
+		}
+		l.next++
+		if again {
+			h.count.repaired.Add(1)
+		}
+		if l.since.IsZero() {
+			l.known = l.next
+			return true
+		}
+		h.progress(l)
+		l.since, l.patience = time.Now(), maxPatience
+		h.drain(l)
+		return true
 	}
 	if k < l.known {
 		h.progress(l)
@@ -166,7 +175,7 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 			return true
 		}
 		x.work, x.what = work{}, done
-	} else if h.bytes+w.size > h.limit && k != l.next {
+	} else if h.bytes+w.size > h.limit {
 		h.count.dropped.Add(1)
 		return true
 	}
@@ -237,9 +246,7 @@ func (h *hold) drain(l *inlane) {
 	}
 	if i > 0 {
 		l.since, l.patience = time.Now(), maxPatience
-		n := copy(l.held, l.held[i:])
-		clear(l.held[n:])
-		l.held = l.held[:n]
+		l.held = l.held[i:]
 	}
 	l.known = max(l.known, l.next)
 	if l.next == l.known {
@@ -251,7 +258,7 @@ func (h *hold) drain(l *inlane) {
 func (h *hold) settle(l *inlane) {
 	l.since, l.waited, l.asked = time.Time{}, 0, time.Time{}
 	delete(h.open, l)
-	if cap(l.held) > 1024 {
+	if l.held = l.held[:0]; cap(l.held) < 16 || cap(l.held) > 1024 {
 		l.held = nil
 	}
 }
@@ -386,7 +393,7 @@ func (h *hold) forget(l *inlane) {
 
 // mark takes in how far a sender is on a lane.
 func (h *hold) mark(id laneID, next uint64) {
-	if next == 0 {
+	if next == 0 || next > maxNumber {
 		return
 	}
 	h.mu.Lock()

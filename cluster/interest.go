@@ -56,6 +56,12 @@ func (n *Node) Exit(namespace string, rooms ...string) {
 // Routes reports whether Enter and Exit do anything, so that who has no rooms to route need not call them.
 func (n *Node) Routes() bool { return n.self.Routes }
 
+// RoutesIDs reports whether the room that is a socket's id must be entered too, like any other. Where
+// it need not, the id of a socket says where it is, or what is for it alone goes to all.
+func (n *Node) RoutesIDs() bool {
+	return n.Routes() && !n.native && n.router.Route("/", sid.New(n.tag)) != ""
+}
+
 // topicsOf returns the topics of rooms. Those that are named like sockets it counts, and reports
 // whether that changes what others must know.
 func (n *Node) topicsOf(namespace string, rooms []string, delta int) (topics []string, changed bool) {

@@ -356,7 +356,7 @@ func (n *Node) accept(m *Message, id laneID, bytes int, again bool) {
 	if m.Kind == Ask {
 		w.ask = m.Request
 	}
-	if m.Number == 0 {
+	if m.Number == 0 || m.Number > maxNumber {
 		if !n.inbox.put(w, w.size) {
 			n.count.dropped.Add(1)
 		}

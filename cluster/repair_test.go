@@ -146,7 +146,9 @@ func TestRepair(t *testing.T) {
 		bus := membus.New(hub, &membus.Options{Name: "p"})
 		defer bus.Close()
 		p := cluster.NewPublisher(bus, nil)
-		tell := func(data string) { p.Tell(t.Context(), &cluster.Op{Kind: cluster.Emit, Namespace: "/", Data: []byte(data)}) }
+		tell := func(data string) {
+			p.Tell(t.Context(), &cluster.Op{Kind: cluster.Emit, Namespace: "/", Data: []byte(data)})
+		}
 		tell("1")
 		dropping(hub, "p", func() { tell("2") })
 		tell("3")
@@ -188,7 +190,7 @@ func TestForged(t *testing.T) {
 		defer spy.Close()
 		d := cluster.Native("")
 		for i := range uint64(3000) {
-			m := &cluster.Message{Kind: cluster.Heartbeat, From: fmt.Sprint("x", i%2000), Life: i, Number: math.MaxUint64 - i, Member: &cluster.Member{}}
+			m := &cluster.Message{Kind: cluster.Heartbeat, From: fmt.Sprint("x", i%2000), Life: i, Number: 1<<61 - i, Member: &cluster.Member{}}
 			topic, data, err := d.Encode(m)
 			if err != nil {
 				t.Fatal(err)

@@ -147,6 +147,9 @@ func (w *world) counts(t *testing.T) {
 	if !slices.Equal(got, want) || err != nil {
 		t.Errorf("Rooms: got %q and error %v, want %q", got, err, want)
 	}
+	if w.adapter["kind"] != "classic" {
+		return // the newer adapters of Node.js have no list of all rooms
+	}
 	var rooms []any
 	check(t, json.Unmarshal(w.js.do(t, "rooms", nil), &rooms))
 	if len(rooms) != len(want)+1 { // 7 is in it as a number and as text

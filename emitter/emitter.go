@@ -86,7 +86,12 @@ func New(bus cluster.Bus, o *Options) *Emitter {
 	return &Emitter{teller: cluster.NewPublisher(bus, publisherOptions(o)), nsp: "/"}
 }
 
-func publisherOptions(o *Options) *cluster.PublisherOptions { return nil }
+func publisherOptions(o *Options) *cluster.PublisherOptions {
+	if o == nil {
+		return nil
+	}
+	return &cluster.PublisherOptions{Key: o.Key}
+}
 
 // Of returns an Emitter to all sockets of another namespace. A slash in front that is
 // missing is added.

@@ -208,7 +208,6 @@ func TestRounds(t *testing.T) {
 		if err := a.Tell(t.Context(), op); err != nil {
 			t.Fatal(err)
 		}
-		b.Exit("/", room)
 	}
 	eventually(t, "all messages", func() bool { return b.received() == rounds })
 	if lost := b.Stats().Gaps; lost > 0 || a.received() > 0 {

@@ -4,8 +4,10 @@ package redisstream_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/redis/rueidis"
+	"go.uber.org/goleak"
 
 	"github.com/atollhq/atoll/adapter/redisstream"
 	"github.com/atollhq/atoll/cluster"
@@ -75,6 +77,11 @@ func TestSessions(t *testing.T) {
 
 // TestRedisCluster runs the kits on three Redis servers that are one Redis Cluster.
 func TestRedisCluster(t *testing.T) {
+	t.Cleanup(func() { // the client has goroutines that look after old connections for 5 s
+		for deadline := time.Now().Add(10 * time.Second); goleak.Find() != nil && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
 	addrs := redistest.StartCluster(t)
 	for name, o := range map[string]redisstream.Options{
 		"one stream":    {Logger: quiet},

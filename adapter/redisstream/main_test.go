@@ -4,7 +4,9 @@ package redisstream_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -18,7 +20,16 @@ import (
 	"github.com/atollhq/atoll/internal/redistest"
 )
 
-func TestMain(m *testing.M) { clustertest.Main(m, dialBus) }
+func TestMain(m *testing.M) {
+	if redis := os.Getenv(envServer); redis != "" {
+		if err := serve(redis); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	clustertest.Main(m, dialBus)
+}
 
 var quiet = slog.New(slog.DiscardHandler)
 
