@@ -7,22 +7,49 @@
 //
 // # Promises
 //
-//   - Order: what one goroutine tells and asks reaches every other node in the order of
-//     its calls, if the Bus keeps the order of one publisher's messages. The receiver
-//     performs operations one at a time in the order of their arrival. Between two
-//     goroutines or two nodes nothing is promised.
-//   - Delivery: an operation reaches a node at most once. An error of Tell says that it
-//     may have reached nobody. What was lost without an error (a medium may drop what it
-//     had accepted) is noticed by the receivers, because messages are numbered: it is
-//     counted in [Stats] and reported to [Options].OnGap. Nothing is sent again.
-//     Only [Native] has numbers.
+//   - Order: what one goroutine tells and asks is performed on every other node in the order of its calls,
+//     whatever the bus does (it may lose, repeat, delay and mix up messages), as far as it is one
+//     lane (below). A node performs operations one at a time. Between two goroutines or
+//     two nodes nothing is promised.
+//   - Delivery: an operation is performed on a node at most once. The messages of a sender are
+//     numbered. A receiver that misses one holds what comes behind it and asks the sender, who says
+//     it again from what it keeps ([Options].Resend). What does not come for
+//     [Options].RepairWait while the bus works, or is no longer kept, is given up: it is counted ([Stats].Gaps)
+//     and reported to [Options].OnGap, in its place among the operations. Each number is either performed or
+//     reported, once: delivered + lost = sent. One that comes after it was reported is dropped.
+//   - Outages: a Tell while the bus is away returns an error at once. If it wraps [ErrDelayed] the
+//     operation is kept, and is published in its place when the bus is back. While the bus is
+//     away nothing is given up.
 //   - Questions end: by the last expected answer, by the deadline, or when the bus is
 //     away; never later than the deadline because of another node's fault. What came
 //     before is never thrown away, and who is missing is named ([AbsentError]).
 //   - Input: what arrives is not trusted to be well formed. Malformed messages are
 //     counted, logged at most once a minute, and change nothing.
+//     Where the nodes have a [Options].Key, what was not made with it is dropped and counted. (A message
+//     that was recorded can be played again; the numbers keep operations from being performed twice.)
 //   - Memory: operations that wait to be performed are limited by [Options].MaxQueue
-//     bytes, the answers that wait to be sent and to be read likewise.
+//     bytes, those that are held likewise, and the answers that wait to be sent and to be
+//     read. What finds no room is asked for again when there is some, for RepairWait.
+//
+// # Lanes
+//
+// Numbers count from 1 without holes, for each sender, each of its lives and each lane. In [Native] all that goes
+// to all is one lane; what is routed to a room is the lane of the room's topic, and what goes to one node
+// alone (a socket's own room, where rooms are routed) is that node's. A [Laner] has the lanes
+// that its format has. Across two lanes of one sender the order is that of the medium: kept where one
+// connection carries both in order and nothing is lost, otherwise not. A program whose
+// order must hold under faults, between what is for one room and what is for all, leaves RouteRooms unset.
+//
+// The account of a lane begins for a receiver with what it hears first of it: the sender's announcement, which
+// it has when the sender is in [Node.Peers], or a message. What was sent before, it does not miss. On the lane of
+// a room that is the first message after Enter; how far such a lane is, its sender tells on it a heartbeat after
+// its last message. At its end: what a sender said last before it was killed, and nobody
+// received, nobody can report.
+//
+// Who cannot be asked: a [Publisher] hears nothing, so what is lost of it is reported after a quarter of
+// RepairWait. A dialect that is no Laner and not Native has no numbers: what it loses nobody notices.
+// On a [Log] nothing is held or asked for, because the log has its own order; a node whose Append failed puts what
+// it tells next behind that, so that the order of each goroutine is kept there too.
 //
 // # Membership
 //
