@@ -161,6 +161,9 @@ func (w *world) counts(t *testing.T) {
 func (w *world) namespace(t *testing.T) {
 	w.clients.do(t, "connect", object{"name": "ca", "url": w.urls["b"] + "/chat", "auth": object{"rooms": []any{"red"}}})
 	w.clients.do(t, "connect", object{"name": "cj", "url": w.urls["js"] + "/chat", "auth": object{"rooms": []any{"red"}}})
+	if w.joined != nil {
+		w.joined(t, "/chat", "red", 2)
+	}
 	for _, a := range []actor{goActor{w.a}, jsActor{w.js, ""}} {
 		w.clients.forget()
 		a.emit(t, who{nsp: "/chat", in: []string{"red"}}, "in chat", 1)

@@ -29,6 +29,10 @@ type place struct {
 	emitter bool                           // there is an official emitter
 	plain   bool                           // server-side events have no binary among Node.js nodes
 	redis   *redistest.Server              // where it is one
+
+	// joined, where set, waits until so many nodes hear what is for a room; Node.js nodes do not wait for that
+	// when a client joins.
+	joined func(t testing.TB, nsp, room string, nodes int)
 }
 
 var quiet = slog.New(slog.DiscardHandler)
