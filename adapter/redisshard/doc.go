@@ -56,6 +56,12 @@
 // is alone, and shares the client's for publishing. One Bus is for one node: Node.js nodes count subscriptions to know how
 // many nodes there are.
 //
+// # What a user of Redis must be allowed
+//
+// The commands HELLO, PING, SPUBLISH, SSUBSCRIBE, SUNSUBSCRIBE and PUBSUB SHARDNUMSUB, in a Redis Cluster also CLUSTER SLOTS
+// and CLUSTER SHARDS (and EXISTS, without which it takes longer to find a server that was added); and the
+// channels that begin with socket.io-atoll# and, for each namespace, with socket.io#/chat#.
+//
 // # Limits
 //
 // An observer (cluster.Options.Observer) asks, and sees no operations: sharded Pub/Sub has no patterns, and
