@@ -52,7 +52,8 @@ func (o *Options) cluster() string {
 // A Bus implements cluster.Bus and cluster.Speaker on a connection to NATS.
 type Bus struct {
 	conn    *nats.Conn
-	owned   bool // the connection is closed with the bus
+	store   *nats.Conn // to the store of this machine; nil where the log is where conn leads
+	owned   bool       // the connection is closed with the bus
 	cluster string
 	dialect cluster.Dialect
 	routed  func() []string // names of the servers that ours has routes to; nil where not known
@@ -178,7 +179,12 @@ func (b *Bus) fits(msg []byte) error {
 }
 
 // logConn returns the connection to where the log is.
-func (b *Bus) logConn() *nats.Conn { return b.conn }
+func (b *Bus) logConn() *nats.Conn {
+	if b.store != nil {
+		return b.store
+	}
+	return b.conn
+}
 
 // ready says whether something can be sent now.
 func (b *Bus) ready() error {
@@ -188,8 +194,12 @@ func (b *Bus) ready() error {
 	if closed {
 		return ErrClosed
 	}
-	if s := b.conn.Status(); s != nats.CONNECTED {
-		return fmt.Errorf("%w to NATS at %s (%v)", ErrAway, redact(b.conn.ConnectedUrl()), s)
+	return connected(b.conn)
+}
+
+func connected(conn *nats.Conn) error {
+	if s := conn.Status(); s != nats.CONNECTED {
+		return fmt.Errorf("%w to NATS (%v)", ErrAway, s)
 	}
 	return nil
 }

@@ -59,6 +59,18 @@ type EmbedOptions struct {
 	// sides, so it needs a certificate, RootCAs and ClientCAs.
 	TLS *tls.Config
 
+	// Store, where set, is a directory for messages and sessions, so that OpenLog works; only its owner may
+	// be able to read it.
+	//
+	// Without Routes all nodes of the machine name the same directory. One of them keeps the store for all;
+	// when it ends, even by SIGKILL, another goes on within a second, with everything that was
+	// stored. While that one is frozen (SIGSTOP) the log is away.
+	//
+	// With Routes each node has a directory of its own, which it keeps for life, and Routes names all the
+	// machines. Three or more keep everything on three of them, and go on as long as
+	// most are alive.
+	Store string
+
 	// MaxPayload is the largest message in bytes. If zero, 64 MiB. At most 1 GiB.
 	MaxPayload int
 
@@ -79,6 +91,7 @@ type Embedded struct {
 	bus    *Bus
 
 	dir     directory // path is empty without discovery
+	store   *store    // of this machine; nil without one
 	record  record
 	entry   *registration
 	stop    chan struct{}
@@ -131,6 +144,12 @@ func Embed(ctx context.Context, o *EmbedOptions) (_ *Embedded, err error) {
 	}
 	e.bus = New(e.conn, &Options{Cluster: e.o.Cluster})
 	e.bus.routed = e.Peers
+	if e.o.Store != "" && len(e.o.Routes) == 0 {
+		if e.store, err = openStore(ctx, e.o.Store, e.o.Cluster, e.o.Secret, e.o.MaxPayload, e.log); err != nil {
+			return nil, fmt.Errorf("EmbedOptions.Store: %w", err)
+		}
+		e.bus.store = e.store.conn
+	}
 	if err := e.bus.answers(); err != nil {
 		return nil, err
 	}
@@ -220,6 +239,13 @@ func (e *Embedded) prepare() error {
 			PingInterval:   routePing,
 			MaxPingsOut:    routePingsOut,
 		},
+	}
+	if o.Store != "" && len(o.Routes) > 0 {
+		if e.name, err = nameOf(o.Store); err != nil {
+			return fmt.Errorf("EmbedOptions.Store: %w", err)
+		}
+		e.base.ServerName, e.base.NoSystemAccount = e.name, false
+		e.base.JetStream, e.base.StoreDir = true, filepath.Join(o.Store, storeFiles)
 	}
 	if len(o.Routes) == 0 && loopback(host) {
 		e.base.Cluster.ConnectRetries = machineRetries // the directory finds them again
@@ -347,6 +373,9 @@ func (e *Embedded) Close() error {
 		e.finder.Wait()
 		if e.bus != nil {
 			e.bus.Close()
+		}
+		if e.store != nil {
+			e.store.close()
 		}
 		if e.entry != nil {
 			e.entry.remove()

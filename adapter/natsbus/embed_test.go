@@ -194,16 +194,18 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 }
 
-func TestRoutes(t *testing.T) {
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	addresses := []string{free(), free(), free()}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestRoutes(t *testing.T) {
+	addresses := []string{freeAddress(t), freeAddress(t), freeAddress(t)}
 	opts := func(i int) EmbedOptions {
 		return EmbedOptions{Listen: addresses[i], Routes: addresses, Secret: "sixteen characters", NoDiscovery: true}
 	}

@@ -44,7 +44,10 @@ func (l *Log) Follow(ctx context.Context, topic string, deliver func(topic, offs
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := l.ready(); err != nil {
+	if l.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	if err := connected(l.js.Conn()); err != nil {
 		return nil, err
 	}
 	f := &follower{log: l, topic: topic, done: make(chan struct{}), deliver: deliver}

@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// locks says that lock keeps others out.
+const locks = true
+
 // lock locks a file for as long as the process lives and the file is open.
 func lock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -26,7 +29,7 @@ func private(path string) error {
 	}
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ok || int(s.Uid) != os.Getuid() {
-		return fmt.Errorf("%s must be a directory that is ours alone (mode 0700): remove it, or choose another with EmbedOptions.Dir", path)
+		return fmt.Errorf("%s must be a directory that is ours alone (mode 0700): remove it, or choose another", path)
 	}
 	return nil
 }

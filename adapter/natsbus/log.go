@@ -311,7 +311,10 @@ func (l *Log) Append(ctx context.Context, topic string, msg []byte) (offset stri
 	if err := l.fits(msg); err != nil {
 		return "", err
 	}
-	if err := l.ready(); err != nil {
+	if l.ctx.Err() != nil {
+		return "", ErrClosed
+	}
+	if err := connected(l.js.Conn()); err != nil {
 		return "", err
 	}
 	ctx, cancel := l.overLink(ctx, appendTimeout)
@@ -437,7 +440,7 @@ func (l *Log) read(ctx context.Context, e epoch, seq, last uint64, yield func(cl
 
 // forget removes a consumer, which would go by itself later.
 func (l *Log) forget(consumer string) {
-	if l.conn.Status() != nats.CONNECTED {
+	if l.js.Conn().Status() != nats.CONNECTED {
 		return
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, time.Second)

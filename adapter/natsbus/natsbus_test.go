@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -32,16 +33,34 @@ type node struct {
 
 func (n node) Close() error { return n.e.Close() }
 
-// dial embeds a server whose directory is at the address.
-func dial(dir string) (cluster.Bus, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+// dial embeds a server whose directory is at the address; with a store, and a log in it, where the
+// address goes on with | and that one's directory.
+func dial(address string) (cluster.Bus, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	e, err := Embed(ctx, &EmbedOptions{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	dir, store, stored := strings.Cut(address, "|")
+	e, err := Embed(ctx, &EmbedOptions{Dir: dir, Store: store, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
-	return node{e.Bus(), e}, nil
+	if !stored {
+		return node{e.Bus(), e}, nil
+	}
+	l, err := OpenLog(ctx, e.Bus(), &LogOptions{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		e.Close()
+		return nil, err
+	}
+	return logNode{l, e}, nil
 }
+
+// logNode is an embedded server with a log, which closes all of it.
+type logNode struct {
+	*Log
+	e *Embedded
+}
+
+func (n logNode) Close() error { return errors.Join(n.Log.Close(), n.e.Close()) }
 
 // embed returns a function that opens embedded servers which find each other.
 func embed(t *testing.T) clustertest.Open {
