@@ -1,9 +1,9 @@
 package pgbus
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -121,18 +121,16 @@ func (b *Bus) handle(ctx context.Context, c *pgx.Conn, ns []*pgconn.Notification
 			b.echo.heard(n.Payload)
 			continue
 		}
-		b.mu.Lock()
-		subs := b.topics[n.Channel]
-		b.mu.Unlock()
+		subs := b.subscribers(n.Channel)
 		if len(subs) == 0 {
 			continue
 		}
-		id, row, own := b.rowOf(n)
+		id, row, own := b.rowOf(n, subs[0].topic)
 		if own {
 			continue
 		}
 		if !row {
-			b.dispatch(n.Channel, subs, b.message(n))
+			b.dispatch(n.Channel, subs, b.message(n, subs[0].topic))
 			continue
 		}
 		msg, ok := rows[id]
@@ -153,9 +151,9 @@ func (b *Bus) handle(ctx context.Context, c *pgx.Conn, ns []*pgconn.Notification
 	return nil
 }
 
-// message returns the message that is in a notification.
-func (b *Bus) message(n *pgconn.Notification) []byte {
-	if _, ok := b.namespace(n.Channel); ok {
+// message returns the message that is in a notification on a topic.
+func (b *Bus) message(n *pgconn.Notification, topic string) []byte {
+	if _, ok := b.namespace(topic); ok {
 		return []byte(n.Payload)
 	}
 	msg, err := base64.StdEncoding.DecodeString(n.Payload)
@@ -167,17 +165,20 @@ func (b *Bus) message(n *pgconn.Notification) []byte {
 
 // rowOf returns the number of the row that a notification stands for, and whether this node
 // has written it.
-func (b *Bus) rowOf(n *pgconn.Notification) (id int64, row, own bool) {
+func (b *Bus) rowOf(n *pgconn.Notification, topic string) (id int64, row, own bool) {
 	text := n.Payload
-	if namespace, ok := b.namespace(n.Channel); ok {
+	if namespace, ok := b.namespace(topic); ok {
 		if !strings.Contains(text, `"attachmentId"`) {
 			return 0, false, false
 		}
-		h, _, err := official.Options{}.Decode("", "", []byte(text))
-		if err != nil {
+		var h struct {
+			UID          string      `json:"uid"`
+			AttachmentID json.Number `json:"attachmentId"` // the official adapter writes it as text
+		}
+		if json.Unmarshal([]byte(text), &h) != nil {
 			return 0, false, false
 		}
-		text, own = h.Attachment, b.dialect.crowd.own(namespace, h.UID)
+		text, own = h.AttachmentID.String(), b.dialect.crowd.own(namespace, h.UID)
 	} else if text, ok = strings.CutPrefix(text, rowMark); !ok {
 		return 0, false, false
 	}
@@ -189,14 +190,27 @@ func (b *Bus) rowOf(n *pgconn.Notification) (id int64, row, own bool) {
 const rowsAtOnce = 8
 
 // upcoming returns the numbers of the next rows that notifications stand for.
-func (b *Bus) upcoming(ns []*pgconn.Notification) []int64 {
-	var ids []int64
+func (b *Bus) upcoming(ns []*pgconn.Notification) (ids []int64) {
 	for _, n := range ns {
-		if id, row, own := b.rowOf(n); row && !own && len(ids) < rowsAtOnce {
+		if len(ids) == rowsAtOnce {
+			break
+		}
+		subs := b.subscribers(n.Channel)
+		if len(subs) == 0 {
+			continue
+		}
+		if id, row, own := b.rowOf(n, subs[0].topic); row && !own {
 			ids = append(ids, id)
 		}
 	}
 	return ids
+}
+
+// subscribers returns who subscribes to what goes over a channel: to topics of one kind.
+func (b *Bus) subscribers(channel string) []*subscription {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.topics[channel]
 }
 
 func (b *Bus) fetch(ctx context.Context, c *pgx.Conn, ids []int64, rows map[int64][]byte) error {
@@ -220,8 +234,10 @@ func (b *Bus) fetch(ctx context.Context, c *pgx.Conn, ids []int64, rows map[int6
 // say its namespace is for the one whose name is the channel's.
 func (b *Bus) dispatch(channel string, subs []*subscription, msg []byte) {
 	for _, s := range subs {
-		if s.topic != channel && b.shared(s.topic) && !bytes.Contains(msg, []byte("nsp")) {
-			continue
+		if s.topic != channel && b.shared(s.topic) {
+			if h, _, err := (official.Options{}).Decode("", "", msg); err == nil && h.Namespace == "" {
+				continue
+			}
 		}
 		s.mu.Lock()
 		if s.deliver != nil {
