@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -19,7 +20,12 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func TestMain(m *testing.M) { clustertest.Main(m, dialAny) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(envNode); url != "" {
+		os.Exit(serveUntilEOF(url))
+	}
+	clustertest.Main(m, dialAny)
+}
 
 // dial makes a pool for what pgtest.URL returns.
 func dial(t testing.TB, url string) *pgxpool.Pool {
