@@ -177,6 +177,9 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 	switch offset {
 	case session.Last:
 		from = session.Offset // nothing was sent to it since
+		if offset != "" && r.compare(from, offset) < 0 {
+			from = offset // the last event was sent while the session was written
+		}
 	case "":
 		from = session.Start
 	default:
