@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 
@@ -66,4 +67,35 @@ func BenchmarkAsk(b *testing.B) {
 			}
 		}
 	}
+}
+
+// BenchmarkEnter enters rooms, 1,000 by each call, in a cluster of three embedded nodes that routes.
+func BenchmarkEnter(b *testing.B) {
+	dir := b.TempDir()
+	var nodes []*cluster.Node
+	for range 3 {
+		e, err := Embed(b.Context(), &EmbedOptions{Dir: dir, Logger: silent})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer e.Close()
+		n, err := cluster.Join(b.Context(), e.Bus(), &cluster.Options{Logger: silent, RouteRooms: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer n.Close()
+		nodes = append(nodes, n)
+	}
+	k := 0
+	for b.Loop() {
+		rooms := make([]string, 1000)
+		for i := range rooms {
+			k++
+			rooms[i] = fmt.Sprint("room", k)
+		}
+		if err := nodes[0].Enter(b.Context(), "/", rooms...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(k), "µs/room")
 }

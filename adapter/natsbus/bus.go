@@ -2,8 +2,28 @@
 // ([Embed]: nothing else is installed, and nodes on one machine find each other without
 // configuration), or over an existing NATS cluster ([Connect], [New]).
 //
-// It speaks [cluster.Native]. It uses core NATS, not JetStream: what is published while a
-// node is away is not kept for it.
+// It speaks [cluster.Native]. A [Bus] uses core NATS: what is published while a node is away is not kept by
+// NATS, but nodes send it to each other again (cluster.Options.Resend).
+//
+// # With a log
+//
+// [OpenLog] makes of a Bus a [Log], which keeps what is told to all nodes in a stream of JetStream, and
+// the sessions of clients in another: then nothing is lost while NATS keeps what it took, all nodes perform
+// it in the same order, and clients can come back to any node with everything they missed, also
+// when the process that they were connected to was killed (atoll.Options.Recovery).
+//
+// It costs a round trip to JetStream for each operation that is for all, and that it is stored. With an
+// external NATS server, JetStream must be switched on (nats-server -js). The embedded one needs
+// EmbedOptions.Store: for the nodes of one machine, one of them keeps the store and another takes
+// over within a second of its end; for three machines and more, each keeps it.
+//
+//	             stored on         survives
+//	external     the servers       what its operator has arranged: one of three servers, with Replicas 3
+//	one machine  one directory     the death of any process; not that of the machine's disk
+//	machines     three of them     the death of any one of them, with everything it had
+//
+// JetStream syncs to disk every two minutes: where all the machines that hold a message lose power at
+// once, what they stored since then may be lost.
 package natsbus
 
 import (
@@ -58,6 +78,10 @@ type Bus struct {
 	dialect cluster.Dialect
 	routed  func() []string // names of the servers that ours has routes to; nil where not known
 
+	ctx   context.Context // ends when Close begins
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+
 	gone       atomic.Uint64 // messages dropped by subscriptions that have ended
 	answerOnce sync.Mutex
 
@@ -65,6 +89,9 @@ type Bus struct {
 	subs   map[*subscription]struct{}
 	answer *nats.Subscription // answers the question "do you hear me?"
 	closed bool
+
+	wave      *wave // that has yet to begin; nil where nobody waits for one
+	spreading bool  // spreadAll runs
 }
 
 var (
@@ -76,12 +103,14 @@ var (
 // for ever (nats.MaxReconnects(-1)) and not keep what is published meanwhile
 // (nats.ReconnectBufSize(-1)). New panics if the name of the cluster is not allowed.
 func New(conn *nats.Conn, o *Options) *Bus {
-	return &Bus{
+	b := &Bus{
 		conn:    conn,
 		cluster: o.cluster(),
 		dialect: cluster.Native(o.cluster()),
 		subs:    make(map[*subscription]struct{}),
 	}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	return b
 }
 
 // Connect connects to a NATS cluster at url (several with commas between) and returns a bus
@@ -225,6 +254,8 @@ func (b *Bus) Close() error {
 	answer := b.answer
 	b.answer = nil
 	b.mu.Unlock()
+	b.stop()
+	b.tasks.Wait()
 	for _, s := range subs {
 		s.Close()
 	}

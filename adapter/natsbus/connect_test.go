@@ -20,7 +20,7 @@ import (
 func natsServer(t *testing.T, port int, routes ...*url.URL) *server.Server {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, MaxPayload: 9 << 20, Routes: routes,
+		Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, MaxPayload: 64 << 20, Routes: routes,
 		Cluster: server.ClusterOpts{Name: "ops", Host: "127.0.0.1", Port: -1},
 	})
 	if err != nil {

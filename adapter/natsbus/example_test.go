@@ -38,6 +38,26 @@ func ExampleEmbed_machines() {
 	defer embedded.Close()
 }
 
+// Nodes of one machine that lose nothing, and whose clients can move from one to another.
+func ExampleOpenLog() {
+	ctx := context.Background()
+	embedded, err := natsbus.Embed(ctx, &natsbus.EmbedOptions{Store: "/var/lib/chat"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer embedded.Close()
+	bus, err := natsbus.OpenLog(ctx, embedded.Bus(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bus.Close()
+	node, err := cluster.Join(ctx, bus, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer node.Close()
+}
+
 // A NATS cluster that is there already.
 func ExampleConnect() {
 	ctx := context.Background()

@@ -22,6 +22,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if address := os.Getenv(envHome); address != "" {
+		if err := homeMain(address); err != nil {
+			fmt.Fprintln(os.Stderr, "home:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	clustertest.Main(m, dial)
 }
 
@@ -78,3 +85,5 @@ func embed(t *testing.T) clustertest.Open {
 func TestBusEmbedded(t *testing.T)     { clustertest.TestBus(t, embed(t)) }
 func TestClusterEmbedded(t *testing.T) { clustertest.TestCluster(t, embed(t)) }
 func TestFrozenEmbedded(t *testing.T)  { clustertest.TestFrozen(t, t.TempDir(), dial) }
+
+func TestRoutedEmbedded(t *testing.T) { clustertest.TestRouted(t, embed(t)) }

@@ -47,7 +47,7 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(topic st
 	if closed {
 		err = ErrClosed
 	} else if err = b.answers(); err == nil {
-		err = b.spread(ctx)
+		err = b.spreads(ctx)
 	}
 	if err != nil {
 		s.Close()
@@ -122,6 +122,53 @@ func (b *Bus) answers() error {
 		sub.Unsubscribe()
 	}
 	return nil
+}
+
+// A wave is a spread for all who subscribed before it began.
+type wave struct {
+	done chan struct{} // closed when it is over
+	err  error
+}
+
+// spreads waits for a spread that begins from now on. Many who subscribe at once share one.
+func (b *Bus) spreads(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return ErrClosed
+	}
+	w := b.wave
+	if w == nil {
+		w = &wave{done: make(chan struct{})}
+		b.wave = w
+		if !b.spreading {
+			b.spreading = true
+			b.tasks.Go(b.spreadAll)
+		}
+	}
+	b.mu.Unlock()
+	select {
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// spreadAll spreads until nobody waits for it.
+func (b *Bus) spreadAll() {
+	for {
+		b.mu.Lock()
+		w := b.wave
+		if b.wave = nil; w == nil {
+			b.spreading = false
+			b.mu.Unlock()
+			return
+		}
+		b.mu.Unlock()
+		w.err = b.spread(b.ctx)
+		close(w.done)
+	}
 }
 
 // spread waits until what we have subscribed to is known where others publish. Our server
