@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+)
+
+// meet begins to follow a lane, of which number k was used or will be used next. h.mu is held.
+func (h *hold) meet(id laneID, k uint64) *inlane {
+	now := time.Now()
+	if len(h.lanes) >= maxInlanes {
+		h.evict()
+	}
+	l := &inlane{laneID: id, next: 1, known: 1, heard: wall(now)}
+	h.lanes[id] = l
+	h.named[id.lane] = append(h.named[id.lane], l)
+	c := h.contact(id.from, now)
+	if k > 1 && !h.began(id.lane, c) {
+		l.early, l.next = k, 1
+		h.miss(l, k)
+	}
+	return l
+}
+
+// began reports whether we listen to a lane that we have not met since before its first message. h.mu is held.
+func (h *hold) began(lane string, c *contact) bool {
+	switch {
+	case lane == directLane: // it is for this life of ours
+		return true
+	case lane == "" || h.one: // known by the first announcement, or by who has members of the room
+		return false
+	}
+	since, ok := h.listening[lane]
+	return ok && !c.whole.IsZero() && !since.After(c.whole)
+}
+
+// contact returns what we know of a sender. h.mu is held.
+func (h *hold) contact(s sender, now time.Time) *contact {
+	c := h.contacts[s]
+	if c == nil {
+		if len(h.contacts) >= maxSenders {
+			var oldest sender
+			tries, at := 0, now
+			for k, x := range h.contacts {
+				if !x.heard.After(at) {
+					oldest, at = k, x.heard
+				}
+				if tries++; tries == 16 {
+					break
+				}
+			}
+			delete(h.contacts, oldest)
+			h.count.forgot.Add(1)
+		}
+		c = &contact{}
+		h.contacts[s] = c
+	}
+	c.heard = now
+	return c
+}
+
+// evict forgets one of the lanes that were silent for longest, where it can one without a gap. h.mu is held.
+func (h *hold) evict() {
+	var old *inlane
+	tries := 0
+	for _, l := range h.lanes {
+		if old == nil || len(old.held) > 0 && len(l.held) == 0 || len(old.held) == len(l.held) && l.heard.Before(old.heard) {
+			old = l
+		}
+		if tries++; tries == 16 {
+			break
+		}
+	}
+	h.count.forgot.Add(1)
+	h.abandon(old)
+	h.forget(old)
+}
+
+// abandon gives up all that is missing on a lane. h.mu is held.
+func (h *hold) abandon(l *inlane) {
+	h.fill(l, l.next, l.known-1, missed)
+}
+
+// forget ends following a lane. What is still held is not performed. h.mu is held.
+func (h *hold) forget(l *inlane) {
+	for i := range l.held {
+		h.bytes -= l.held[i].work.size
+	}
+	delete(h.open, l)
+	delete(h.lanes, l.laneID)
+	ls := h.named[l.lane]
+	if i := slices.Index(ls, l); i >= 0 {
+		ls = slices.Delete(ls, i, i+1)
+	}
+	if h.named[l.lane] = ls; len(ls) == 0 {
+		delete(h.named, l.lane)
+	}
+	if c := h.contacts[l.from]; c != nil {
+		c.whole = time.Time{}
+	}
+}
