@@ -28,6 +28,7 @@ type place struct {
 	adapter object                         // what Node.js nodes and emitters are told, see js/media.js
 	emitter bool                           // there is an official emitter
 	plain   bool                           // server-side events have no binary among Node.js nodes
+	late    bool                           // Node.js nodes let what is small overtake what is large or has binary
 	redis   *redistest.Server              // where it is one
 
 	// joined, where set, waits until so many nodes hear what is for a room; Node.js nodes do not wait for that

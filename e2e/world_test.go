@@ -162,6 +162,11 @@ func (w *world) tell(t *testing.T, act actor) {
 		{who{}, []any{strings.Repeat("long ", 40_000), make([]byte, 100_000)}, "a1 b1 b2 j1 j2"},
 	} {
 		act.emit(t, c.to, "e", c.args...)
+		if w.late {
+			for name := range strings.FieldsSeq(c.want) {
+				eventually(t, "an event at "+name, func() bool { return len(w.clients.of(name)) > 0 })
+			}
+		}
 		got := w.barrier(t, act, everybody...)
 		wantOnly(t, got, strings.Fields(c.want), "e("+text(c.args...)+")")
 	}

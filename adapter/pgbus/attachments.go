@@ -7,6 +7,22 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// prepare makes the table where it is missing: Node.js nodes do not. Without it, and without the right
+// to make it, what is small is sent all the same.
+func (b *Bus) prepare(ctx context.Context, c *pgx.Conn) {
+	if b.looked.Swap(true) {
+		return
+	}
+	var there bool
+	err := c.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", b.table).Scan(&there)
+	if err == nil && !there {
+		err = b.migrate(ctx, c)
+	}
+	if code(err) != "" {
+		b.o.Logger.Warn("pgbus: the table of large messages is missing and could not be made", "table", b.o.Table, "err", err)
+	}
+}
+
 // migrate makes the table of attachments, as @socket.io/postgres-adapter documents it.
 func (b *Bus) migrate(ctx context.Context, c *pgx.Conn) error {
 	return inOrder(ctx, c, lockOf("schema", b.o.Table),

@@ -35,6 +35,7 @@ type Bus struct {
 	tasks sync.WaitGroup
 
 	count  counters
+	looked atomic.Bool  // the table was there, or its lack was reported
 	stored atomic.Int64 // when this node last put something into the table, in Unix nanoseconds
 	echo   echo
 	chores sync.Once // starts what runs in the background
@@ -70,7 +71,13 @@ func New(pool *pgxpool.Pool, o *Options) *Bus {
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.writer = &writer{
 		ctx: b.ctx, timeout: b.o.Timeout, log: b.o.Logger, tasks: &b.tasks, wake: make(chan struct{}, 1), write: b.write,
-		connect: func(ctx context.Context) (*pgx.Conn, error) { return connect(ctx, pool, nil, nil) },
+		connect: func(ctx context.Context) (*pgx.Conn, error) {
+			c, err := connect(ctx, pool, nil, nil)
+			if err == nil {
+				b.prepare(ctx, c)
+			}
+			return c, err
+		},
 	}
 	r := newListener()
 	r.ctx, r.timeout, r.keepAlive, r.log, r.tasks = b.ctx, b.o.Timeout, b.o.KeepAlive, b.o.Logger, &b.tasks

@@ -42,7 +42,7 @@ module.exports = {
       case "classic":
         return new (require("@socket.io/redis-emitter").Emitter)(await redis(url), options);
       case "postgres":
-        return new (require("@socket.io/postgres-emitter").Emitter)(postgres(url), options);
+        return new (require("@socket.io/postgres-emitter").Emitter)(postgres(url), "/", options);
     }
     throw new Error(`no emitter ${kind}`);
   },
