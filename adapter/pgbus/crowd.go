@@ -70,13 +70,20 @@ func (c *crowd) leave(namespace string) string {
 
 // heard takes note of a message of the official format.
 func (c *crowd) heard(node string, h official.Header) {
-	if h.UID == "" || h.UID == node || h.UID == cluster.Emitter {
+	if h.UID == "" || h.UID == node {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.spaces[h.Namespace]
 	if s == nil {
+		return
+	}
+	if h.UID == cluster.Emitter { // an observer asks who is there
+		if h.Kind == official.InitialHeartbeat && s.own != cluster.Emitter {
+			s.owes = true
+			token(c.wake)
+		}
 		return
 	}
 	if h.Kind == official.AdapterClose {
@@ -112,7 +119,7 @@ func (c *crowd) own(namespace, id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.spaces[namespace]
-	return s != nil && s.own == id
+	return s != nil && s.own == id && id != cluster.Emitter
 }
 
 // in returns how many others are in a namespace, and whether the given node is one of them.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/internal/official"
@@ -16,6 +17,8 @@ type Dialect struct {
 	prefix string
 	side   official.Side
 	crowd  *crowd
+
+	observes atomic.Bool // whose it is is no node
 }
 
 var (
@@ -44,12 +47,14 @@ func (d *Dialect) Topics(node, namespace string) []string {
 	return []string{d.all(namespace), d.presence(node, namespace)}
 }
 
-// ObserverTopics is Topics for who is not to be counted.
+// ObserverTopics is Topics for who is not to be counted. An observer says that it is there, and asks, as an emitter:
+// nodes answer whom they do not count.
 func (d *Dialect) ObserverTopics(node, namespace string) []string {
+	d.observes.Store(true)
 	if namespace == "" {
 		return d.side.Topics(node)
 	}
-	return []string{d.all(namespace)}
+	return []string{d.all(namespace), d.presence(cluster.Emitter, namespace)}
 }
 
 func (d *Dialect) all(namespace string) string { return d.prefix + "#" + namespace }
@@ -83,6 +88,11 @@ func (d *Dialect) Lane(m *cluster.Message) string {
 func (d *Dialect) Encode(m *cluster.Message) (topic string, data []byte, err error) {
 	if d.side.Carries(m) {
 		return d.side.Encode(m)
+	}
+	if d.observes.Load() { // without numbers: nobody asks an emitter for what is missing
+		c := *m
+		c.From, c.Life, c.Number = cluster.Emitter, 0, 0
+		m = &c
 	}
 	h, err := official.HeaderOf(m)
 	if err != nil {
