@@ -28,9 +28,9 @@ type busFlags struct {
 }
 
 func (b *busFlags) register(f *pflag.FlagSet) {
-	f.StringVar(&b.bus, "bus", "", "where the cluster is: redis://host, postgres://host/db, nats://host and more, see `atoll help bus` (default: $"+busEnv+", else this machine)")
-	f.StringVar(&b.redis, "redis", "", "the same as --bus, for a Redis")
-	f.StringVar(&b.nats, "nats", "", "the same as --bus, for a NATS")
+	f.StringVar(&b.bus, "bus", "", "`URL` of what carries the cluster: redis://…, postgres://…, nats://… (see: atoll help bus). Default: $"+busEnv+", else this machine")
+	f.StringVar(&b.redis, "redis", "", "the same as --bus, for a Redis (`URL`)")
+	f.StringVar(&b.nats, "nats", "", "the same as --bus, for a NATS (`URL`)")
 	f.StringVar(&b.prefix, "redis-prefix", "", `prefix of the channels on Redis, which the official adapter calls key (default "socket.io")`)
 	f.StringVar(&b.cluster, "cluster", "", `name of the cluster, on this machine and in formats of Atoll's own (default "atoll")`)
 }
@@ -108,7 +108,7 @@ func (b *busFlags) reach(ctx context.Context) (*bus, error) {
 		}
 		return nil, fmt.Errorf("found no cluster %q on this machine. Start a node with `atoll serve`, or say where the cluster is with --bus, for instance --bus redis://localhost:6379 (%w)", name, err)
 	}
-	return &bus{Bus: local, name: "the cluster on this machine", close: local.Close}, nil
+	return &bus{Bus: local, name: "NATS, embedded", close: local.Close}, nil
 }
 
 // key authenticates the messages of the cluster, if it is set.

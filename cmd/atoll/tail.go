@@ -26,13 +26,13 @@ func tailCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Watch what the nodes of a cluster tell each other",
-		Long: `tail prints one line for each operation that goes through a cluster, for each node that comes or
-goes, and for messages that were lost on the way, until you end it. Events that do not leave their node
-(to one client, or where there is one node) are not seen.
+		Long: `tail prints one line for each operation that goes through a cluster, for each node that
+comes or goes, and for messages that were lost on the way, until you end it: the time, who
+sent it, what it does, where (the namespace and the rooms, an exclamation mark before those
+that are left out), and the event. What does not leave its node is not seen.
 
-Over Postgres in the official format only the namespaces that --namespace names are seen, "/" if none; over
-sharded Redis only what is for the rooms that --room names. Elsewhere all is seen. Each line has the time, who sent it, what it does, where
-(the namespace and the rooms, an exclamation mark before those left out), and the event.`,
+Over Postgres in the official format only the namespaces that --namespace names are seen, "/"
+if none; over sharded Redis only what is for the rooms that --room names.`,
 		Example: `  atoll tail                                      the cluster on this machine
   atoll tail --namespace /chat --room lobby
   atoll tail --bus redis://localhost:6379 --event said,typing
