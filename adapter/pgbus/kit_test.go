@@ -38,3 +38,14 @@ func TestFrozen(t *testing.T) {
 		clustertest.TestFrozen(t, f.name+" "+s.URL(s.Database(t)), dialAny)
 	})
 }
+
+// TestRouted has nodes enter and leave rooms, and be reached at once. The official format routes nothing.
+func TestRouted(t *testing.T) { clustertest.TestRouted(t, logFormat.on(t)) }
+
+// TestDeaths kills and freezes a node while all talk.
+func TestDeaths(t *testing.T) {
+	each(t, func(t *testing.T, f format) {
+		s := server(t)
+		clustertest.TestDeaths(t, f.name+" "+s.URL(s.Database(t)), dialAny)
+	})
+}
