@@ -148,14 +148,14 @@ func (b *Bus) append(ctx context.Context, topic string, msg []byte) (at id, err 
 		return at, fmt.Errorf("%d bytes: %w", len(msg), cluster.ErrTooLarge)
 	}
 	fields, err := args(string(msg)) // a copy: the command may outlive the call when ctx ends first
-	if err != nil { // whoever reads it will say so
+	if err != nil {                  // whoever reads it will say so
 		fields = []string{fieldNSP, namespace, "garbage", string(msg)}
 	}
 	cmd := b.client.B().Arbitrary("XADD").Keys(b.o.key(index))
 	if b.o.MaxLen > 0 {
 		cmd = cmd.Args("MAXLEN", "~", strconv.FormatInt(b.o.MaxLen, 10))
 	}
-	limited, cancel := context.WithTimeout(ctx, b.o.PublishTimeout)
+	limited, cancel := context.WithTimeout(ctx, b.o.PublishTimeout+time.Duration(len(msg)>>13)*time.Millisecond)
 	defer cancel()
 	text, err := b.client.Do(limited, cmd.Args("*").Args(fields...).Build()).ToString()
 	// The client may notice the deadline before the context does.

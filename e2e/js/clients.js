@@ -24,6 +24,29 @@ module.exports = {
   },
   // send {name, event, args} emits and waits for the ack.
   send: ({ name, event, args }) => clients.get(name).timeout(5000).emitWithAck(event, ...args),
+  // lose ends the connection of a client that comeBack has connected.
+  lose({ name }) {
+    const socket = clients.get(name);
+    return new Promise((done) => {
+      socket.once("disconnect", () => done());
+      socket.io.engine.close();
+    });
+  },
+  // comeBack {name, url, auth} connects a client, or one that is known again, to wherever it is now.
+  comeBack({ name, url, auth }, report) {
+    let socket = clients.get(name);
+    if (!socket) {
+      socket = io(url, { auth, transports: ["websocket"], forceNew: true, reconnection: false, autoConnect: false });
+      socket.onAny((event, ...args) => report({ client: name, event, args }));
+      clients.set(name, socket);
+    }
+    socket.io.uri = url;
+    return new Promise((done, fail) => {
+      socket.once("connect", () => done({ sid: socket.id, pid: socket._pid, recovered: socket.recovered }));
+      socket.once("connect_error", fail);
+      socket.connect();
+    });
+  },
   hangUp({ name }) {
     clients.get(name).disconnect();
     clients.delete(name);
