@@ -50,7 +50,8 @@ type inlane struct {
 	laneID
 	next  uint64 // all numbers before it are done
 	known uint64 // all before it were used by the sender, as far as we know
-	early uint64 // numbers before it were used before we listened: nobody misses them
+	early uint64 // numbers before it were used before we listened, as it seems: nobody misses them
+	did   uint64 // the highest that was performed
 	held  []held // behind next, in order
 	lost  []run  // the last ones that were reported
 	heard time.Time
@@ -133,6 +134,10 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 	}
 	l.unordered = !ordered
 	if k < l.next {
+		if l.did < k && k < l.early && ordered && h.put(w) {
+			l.did = k // the lane's mark came by another way, long before it
+			return true
+		}
 		if l.wasLost(k) {
 			h.count.late.Add(1)
 		}
@@ -148,6 +153,7 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 			h.miss(l, k+1)
 			return true
 		}
+		l.did = k
 		l.next++
 		if again {
 			h.count.repaired.Add(1)
@@ -237,8 +243,11 @@ func (h *hold) drain(l *inlane) {
 		if x.what == message && !h.put(x.work) {
 			break
 		}
-		if x.what == missed {
+		switch x.what {
+		case missed:
 			h.lose(l, x.run)
+		case message:
+			l.did = x.last
 		}
 		h.bytes -= x.work.size
 		l.next = x.last + 1
