@@ -255,6 +255,7 @@ func (o *outlet) repeat(m *Message, asker sender, wanted []Span, size int) {
 		if l == nil {
 			continue
 		}
+		l.said = o.now
 		m.Marks = append(m.Marks, Mark{w.Lane, l.last + 1})
 		if o.kept.limit <= 0 || w.Last < w.First || w.First > l.last {
 			continue

@@ -3,17 +3,18 @@ package cluster
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // directLane is what the receiver calls the lane of what is told to it alone.
 const directLane = "@"
 
 const (
-	maxOutlanes  = 1 << 17 // beyond them, messages have no numbers
-	outlaneStays = 1800    // announcements after its last message; receivers forget long before that
-	maxMarks     = 256     // in one announcement
-	fewLanes     = 32      // so many are in every announcement
-	maxQuiet     = 512     // Progress messages between two announcements
+	maxOutlanes  = 1 << 17         // beyond them, messages have no numbers
+	outlaneStays = 3 * inlaneStays // after its sender has last said anything of it: receivers have forgotten it by then
+	maxMarks     = 256             // in one announcement
+	fewLanes     = 32              // so many are in every announcement
+	maxQuiet     = 512             // Progress messages between two announcements
 )
 
 // An outlet numbers what a node says, lane by lane, and keeps it to say it again.
@@ -26,6 +27,7 @@ type outlet struct {
 	direct  map[sender]*outlane // to one node each
 	changed []*outlane          // those whose marks are to be told, each once
 	tick    uint64              // announcements so far
+	now     time.Time           // when the last one was made
 	kept    keeper
 	failed  []*outlane // with messages that could not be published, each once
 }
@@ -33,11 +35,11 @@ type outlet struct {
 // An outlane is one sequence of numbers.
 type outlane struct {
 	name   string
-	to     sender // of a direct lane
-	quiet  bool   // not all listen to it: its marks go where its messages go
-	last   uint64 // number
-	tick   uint64 // of its last number
-	age    int    // announcements since it was put on the list of changed lanes
+	to     sender    // of a direct lane
+	quiet  bool      // not all listen to it: its marks go where its messages go
+	last   uint64    // number
+	said   time.Time // its last number, or how far it is: not before the announcement that was made then
+	age    int       // announcements since it was put on the list of changed lanes
 	listed bool
 	slots  slots
 }
@@ -45,7 +47,7 @@ type outlane struct {
 // next takes a number of a lane. Where the lane has messages that could not be published, waiting is true.
 func (o *outlet) next(l *outlane) (number uint64, waiting bool) {
 	l.last++
-	l.tick = o.tick
+	l.said = o.now
 	if l.age = 0; !l.listed && l != &o.all {
 		l.listed = true
 		o.changed = append(o.changed, l)
@@ -113,6 +115,7 @@ func (o *outlet) marks(m *Message) (quiet []*Message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tick++
+	o.now = time.Now()
 	m.Number = o.all.last + 1
 	if o.tick%64 == 0 {
 		o.sweep()
@@ -122,6 +125,7 @@ func (o *outlet) marks(m *Message) (quiet []*Message) {
 		for _, l := range o.lanes {
 			if !l.quiet {
 				m.Marks = append(m.Marks, Mark{l.name, l.last + 1})
+				l.said = o.now
 			}
 		}
 	}
@@ -139,6 +143,9 @@ func (o *outlet) marks(m *Message) (quiet []*Message) {
 			rest = append(rest, l) // next time
 			continue
 		}
+		if tell {
+			l.said = o.now
+		}
 		l.age++
 		if l.listed = !last; l.listed {
 			rest = append(rest, l)
@@ -149,9 +156,10 @@ func (o *outlet) marks(m *Message) (quiet []*Message) {
 	return quiet
 }
 
-// sweep forgets lanes that were not used for so long that no receiver remembers them. o.mu is held.
+// sweep forgets lanes of which nothing was said for so long that no receiver remembers them: they begin anew
+// at 1. o.mu is held.
 func (o *outlet) sweep() {
-	old := func(l *outlane) bool { return o.tick-l.tick > outlaneStays && !l.listed && l.slots.failed == 0 }
+	old := func(l *outlane) bool { return o.now.Sub(l.said) > outlaneStays && !l.listed && l.slots.failed == 0 }
 	for k, l := range o.lanes {
 		if old(l) {
 			delete(o.lanes, k)
