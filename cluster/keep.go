@@ -216,6 +216,37 @@ func (o *outlet) drop(l *outlane, number uint64) {
 	l.slots.set(number, void)
 }
 
+// giveUp says that a message cannot be sent again.
+func (o *outlet) giveUp(l *outlane, number uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if x := l.slots.at(number); x != nil && (x.state == kept || x.state == failed) {
+		l.slots.set(number, gone)
+	}
+}
+
+// copyOf returns a copy of what is kept of a message; a nil lane where that is nothing. to is who misses it.
+func (o *outlet) copyOf(lane string, to sender, number uint64) (*outlane, []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.findFor(lane, to)
+	if l == nil {
+		return nil, nil
+	}
+	if x := l.slots.at(number); x != nil && x.state == kept {
+		return l, append([]byte(nil), x.data...)
+	}
+	return nil, nil
+}
+
+// findFor returns the lane that the node asker calls so, nil if there is none. o.mu is held.
+func (o *outlet) findFor(lane string, asker sender) *outlane {
+	if lane != directLane {
+		asker = sender{}
+	}
+	return o.find(lane, asker)
+}
+
 // overdue returns a copy of a message that could not be published yet, in the order of its lane; a nil lane
 // where there is none.
 func (o *outlet) overdue(buf []byte) (l *outlane, number uint64, data []byte) {
@@ -247,11 +278,7 @@ func (o *outlet) repeat(m *Message, asker sender, wanted []Span, size int) {
 	defer o.mu.Unlock()
 	bytes := 0
 	for _, w := range wanted {
-		to := sender{}
-		if w.Lane == directLane {
-			to = asker
-		}
-		l := o.find(w.Lane, to)
+		l := o.findFor(w.Lane, asker)
 		if l == nil {
 			continue
 		}

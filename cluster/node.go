@@ -46,10 +46,11 @@ type Node struct {
 	numbers  bool // messages are numbered
 	outlet   outlet
 	hold     hold
-	heardAny atomic.Bool // something came from the bus since the last look
-	echo     atomic.Bool // the bus brings us our own announcements
-	away     atomic.Bool // the bus refused what was published last
-	mute     atomic.Bool // the dialect cannot ask for what is missing
+	heardAny atomic.Bool  // something came from the bus since the last look
+	echo     atomic.Bool  // the bus brings us our own announcements
+	away     atomic.Bool  // the bus refused what was published last
+	mute     atomic.Bool  // the dialect cannot ask for what is missing
+	batch    atomic.Int64 // bytes that are sent again at once
 	receiver atomic.Pointer[Receiver]
 	inbox    *queue[work]
 	outbox   outbox
@@ -122,6 +123,7 @@ func Join(ctx context.Context, bus Bus, o *Options) (*Node, error) {
 	_, n.native = n.dialect.(native)
 	_, n.numbers = n.dialect.(Laner)
 	n.outlet.kept.limit = max(opts.Resend, 0)
+	n.batch.Store(batchSize)
 	n.hold.init(n)
 	n.logbook.log, _ = bus.(Log)
 	n.initRouting()
@@ -229,7 +231,7 @@ func (n *Node) publish(ctx context.Context, topic string, data []byte) error {
 	err := send(ctx, n.bus, topic, data)
 	if err != nil {
 		n.count.lost.Add(1)
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, ErrTooLarge) {
 			n.away.Store(true)
 		}
 		return err

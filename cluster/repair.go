@@ -220,29 +220,63 @@ func (n *Node) laneOfNamespace(namespace string) (string, bool) {
 
 // plead asks a sender for what is missing.
 func (n *Node) plead(x *plea) {
-	n.post(&Message{Kind: Missing, To: x.to.id, ToLife: x.to.life, Spans: x.spans})
+	n.post(&Message{Kind: Missing, To: x.to.id, ToLife: x.to.life, Spans: x.spans}, nil)
 }
 
-// post sends a message of repair, from the outbox.
-func (n *Node) post(m *Message) {
+// post sends a message of repair, from the outbox. It has refused called, where that is not nil, if the bus finds
+// it too large.
+func (n *Node) post(m *Message, refused func()) {
 	topic, data, err := n.encode(m)
 	if errors.Is(err, ErrUnsupported) && m.Kind == Missing {
 		n.mute.Store(true)
 	}
 	if err == nil {
-		n.outbox.send(n, letter{topic, data})
+		n.outbox.send(n, letter{topic, data, refused})
 	}
 }
 
 // repeat answers a node that misses something.
 func (n *Node) repeat(m *Message) {
-	a := &Message{Kind: Again, To: m.From, ToLife: m.Life}
 	if m.ToLife != n.life || len(m.Spans) > maxSpans {
 		return
 	}
-	n.outlet.repeat(a, sender{m.From, m.Life}, m.Spans, batchSize)
-	n.count.resent.Add(uint64(len(a.Parts)))
-	n.post(a)
+	n.resend(sender{m.From, m.Life}, m.Spans, int(n.batch.Load()))
+}
+
+// resend sends a node what it misses, about size bytes at most. If that is more than the bus carries, it sends less,
+// then and later.
+func (n *Node) resend(to sender, wanted []Span, size int) {
+	a := &Message{Kind: Again, To: to.id, ToLife: to.life}
+	n.outlet.repeat(a, to, wanted, size)
+	parts := len(a.Parts)
+	n.count.resent.Add(uint64(parts))
+	var refused func()
+	if parts > 1 {
+		refused = func() {
+			n.batch.Store(int64(size / 2))
+			n.resend(to, wanted, size/2)
+		}
+	} else if parts == 1 {
+		lane, k := a.Parts[0].Lane, a.Parts[0].Number
+		refused = func() { n.resendAlone(to, lane, k) }
+	}
+	n.post(a, refused)
+}
+
+// resendAlone sends a message again that is too large with what stands around it in an Again: as it was sent first, to
+// all. Who has it drops it; but nodes that know no numbers would not, so where there may be some it is given up.
+func (n *Node) resendAlone(to sender, lane string, k uint64) {
+	l, data := n.outlet.copyOf(lane, to, k)
+	if l == nil {
+		return
+	}
+	err := ErrTooLarge
+	if n.native {
+		err = n.republish(l, k, data)
+	}
+	if errors.Is(err, ErrTooLarge) {
+		n.outlet.giveUp(l, k) // who misses it is told so, and need not wait
+	}
 }
 
 // again takes in what another node sends again.
@@ -278,6 +312,10 @@ func (n *Node) catchUp() {
 		buf = data
 		if err := n.republish(l, k, data); err == nil {
 			n.outlet.published(l, k)
+			continue
+		} else if errors.Is(err, ErrTooLarge) { // the bus came back with another limit
+			n.outlet.giveUp(l, k)
+			n.warn("large", "cluster: what was told is too large for the bus and was given up", "err", err)
 			continue
 		} else if n.ctx.Err() == nil {
 			n.warn("away", "cluster: the bus is away: what was told waits", "err", err)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,7 @@ func (n *Node) replier(w *work) func(Answer) {
 			n.warn("reply", "cluster: an answer could not be written", "err", err)
 			return
 		}
-		if !n.outbox.send(n, letter{topic, data}) {
+		if !n.outbox.send(n, letter{topic: topic, data: data}) {
 			n.count.lost.Add(1)
 			n.warn("outbox", "cluster: answers cannot be sent as fast as they are given; some were dropped", "MaxQueue", n.o.MaxQueue)
 		}
@@ -30,8 +31,9 @@ func (n *Node) replier(w *work) func(Answer) {
 }
 
 type letter struct {
-	topic string
-	data  []byte
+	topic   string
+	data    []byte
+	refused func() // where not nil, called when it is too large for the bus
 }
 
 // An outbox sends answers, so that nobody who answers waits for the medium. Its
@@ -86,8 +88,11 @@ func (o *outbox) work(n *Node) {
 
 		size := int64(len(l.data))
 		ctx, cancel := context.WithTimeout(n.ctx, sendDeadline)
-		if err := n.publish(ctx, l.topic, l.data); err != nil && n.ctx.Err() == nil {
-			n.warn("away", "cluster: the bus is away: an answer was not sent", "err", err)
+		err := n.publish(ctx, l.topic, l.data)
+		if errors.Is(err, ErrTooLarge) && l.refused != nil {
+			l.refused()
+		} else if err != nil && n.ctx.Err() == nil {
+			n.warn("away", "cluster: an answer was not sent", "err", err)
 		}
 		cancel()
 		n.recycle(l.data)

@@ -132,7 +132,7 @@ func (n *Node) encode(m *Message) (topic string, data []byte, err error) {
 // tellQuiet tells how far the lanes are to which not all listen.
 func (n *Node) tellQuiet(ms []*Message) {
 	for _, m := range ms {
-		n.post(m)
+		n.post(m, nil)
 	}
 }
 
