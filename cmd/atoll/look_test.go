@@ -140,6 +140,7 @@ func TestLookIntoCluster(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	for _, m := range media {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			where := m.bus(t)
 			with := func(args ...string) []string { return append(args, where...) }
 			a := startServer(t, with("serve", "--port", "0", "--rooms", "--relay", "--name", "anna")...)
