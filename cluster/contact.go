@@ -99,3 +99,17 @@ func (h *hold) forget(l *inlane) {
 		c.whole = time.Time{}
 	}
 }
+
+// performed reports whether number k of a lane was performed, as far as we remember.
+func (h *hold) performed(id laneID, k uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.lanes[id]
+	if l == nil || k < l.early || l.wasLost(k) {
+		return false
+	}
+	if i := l.find(k); i < len(l.held) && l.held[i].first <= k {
+		return l.held[i].what == done
+	}
+	return k < l.next
+}

@@ -67,7 +67,8 @@ func (n *Node) Keep(ctx context.Context, op *Op) (offset string, err error) {
 }
 
 // Since yields the Emits that are kept in a namespace behind offset, all nodes' and this one's, in order,
-// without those that are volatile.
+// without those that are volatile. One that its sender appended twice, because it could not know that
+// it was there already, it yields once, and not where this node performed it before offset.
 // The last pair may be an error; it wraps ErrTrimmed where something is no longer kept.
 func (n *Node) Since(ctx context.Context, namespace, offset string) iter.Seq2[*Op, error] {
 	return func(yield func(*Op, error) bool) {
@@ -76,6 +77,7 @@ func (n *Node) Since(ctx context.Context, namespace, offset string) iter.Seq2[*O
 			yield(nil, fmt.Errorf("cluster: since: %w", err))
 			return
 		}
+		seen := make(map[laneID]*numbers)
 		for r, err := range n.logbook.log.Since(ctx, topic, offset) {
 			if err != nil {
 				yield(nil, fmt.Errorf("cluster: since: %w", err))
@@ -86,7 +88,10 @@ func (n *Node) Since(ctx context.Context, namespace, offset string) iter.Seq2[*O
 				n.malformed(topic, r.Data, err)
 				continue
 			}
-			if m == nil || m.Kind != Tell || !replayed(m.Op) || m.Op.Namespace != namespace {
+			if m == nil || m.Kind != Tell || n.twice(m, topic, seen) || n.logbook.isRepeat(entry{topic, r.Offset}) {
+				continue
+			}
+			if !replayed(m.Op) || m.Op.Namespace != namespace {
 				continue
 			}
 			m.Op.Offset = r.Offset
@@ -95,6 +100,18 @@ func (n *Node) Since(ctx context.Context, namespace, offset string) iter.Seq2[*O
 			}
 		}
 	}
+}
+
+// twice reports whether m was seen before among what is read.
+func (n *Node) twice(m *Message, topic string, seen map[laneID]*numbers) bool {
+	if m.Number == 0 || m.Number > maxNumber {
+		return false
+	}
+	id := n.laneOf(m, topic)
+	if seen[id] == nil {
+		seen[id] = new(numbers)
+	}
+	return !seen[id].first(m.Number)
 }
 
 // replayed reports whether op is for those too who come back later.
@@ -143,6 +160,39 @@ type logbook struct {
 	mu  sync.Mutex
 	own map[place]*keeping // what Keep waits for
 	at  map[string]string  // of each topic: the offset of what was performed last
+
+	repeats map[entry]struct{} // what is in the log once more than it should
+	ring    []entry            // the same, the last maxRepeats
+	oldest  int                // in ring
+}
+
+// An entry is a message in the log.
+type entry struct{ topic, offset string }
+
+const maxRepeats = 4096
+
+// repeat notes that what stands at e was performed before.
+func (b *logbook) repeat(e entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.repeats == nil {
+		b.repeats = make(map[entry]struct{})
+	}
+	if len(b.ring) < maxRepeats {
+		b.ring = append(b.ring, e)
+	} else {
+		delete(b.repeats, b.ring[b.oldest])
+		b.ring[b.oldest] = e
+		b.oldest = (b.oldest + 1) % maxRepeats
+	}
+	b.repeats[e] = struct{}{}
+}
+
+func (b *logbook) isRepeat(e entry) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.repeats[e]
+	return ok
 }
 
 // A place tells a message of this node from all others.

@@ -324,7 +324,7 @@ func (n *Node) take(m *Message, topic string, data []byte) {
 			n.count.stray.Add(1) // for an earlier life
 			return
 		}
-		n.accept(m, n.laneOf(m, topic), len(data), false)
+		n.accept(m, topic, n.laneOf(m, topic), len(data), false)
 	}
 }
 
@@ -349,8 +349,8 @@ func (n *Node) malformed(topic string, data []byte, err error) {
 	n.warn("malformed", "cluster: a message could not be read and was dropped", "topic", topic, "bytes", len(data), "err", err)
 }
 
-// accept has an operation performed in its turn.
-func (n *Node) accept(m *Message, id laneID, bytes int, again bool) {
+// accept has an operation that came on topic performed in its turn.
+func (n *Node) accept(m *Message, topic string, id laneID, bytes int, again bool) {
 	w := work{op: m.Op, from: m.From, size: int64(bytes) + weightOfOp(m.Op)}
 	if n.o.OnMessage != nil {
 		w.msg = m
@@ -364,6 +364,9 @@ func (n *Node) accept(m *Message, id laneID, bytes int, again bool) {
 		}
 	} else if !n.hold.accept(id, m.Number, w, m.Offset == "" && n.o.RepairWait > 0, again) {
 		n.count.duplicates.Add(1)
+		if m.Offset != "" && n.hold.performed(id, m.Number) {
+			n.logbook.repeat(entry{topic, m.Offset})
+		}
 	}
 }
 

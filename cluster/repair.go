@@ -289,7 +289,7 @@ func (n *Node) again(m *Message) {
 			n.count.malformed.Add(1)
 			continue
 		}
-		n.accept(part, laneID{from, x.Lane}, len(x.Data), true)
+		n.accept(part, "", laneID{from, x.Lane}, len(x.Data), true)
 	}
 	n.hold.answered(m)
 }
