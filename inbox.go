@@ -207,6 +207,9 @@ func (s *Socket) connect() {
 	if r != nil {
 		from, events = r.begin(s)
 	}
+	if s.recovered {
+		defer r.arrived(s, s.id)
+	}
 	var err error
 	if !s.recovered || !r.o.SkipMiddlewares {
 		err = s.ns.h.admit(s)
@@ -216,8 +219,13 @@ func (s *Socket) connect() {
 			if !r.seat(s, from, events) {
 				return // ended meanwhile, or is closed
 			}
-		} else if !s.ns.rooms.add(s) {
-			return // ended meanwhile
+		} else {
+			if r != nil {
+				r.start(s)
+			}
+			if !s.ns.rooms.add(s) {
+				return // ended meanwhile
+			}
 		}
 		if s.ns.rooms.routed {
 			s.ns.listen(s.ctx, s)

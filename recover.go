@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,11 +32,14 @@ type recoverer struct {
 	shared   bool // the sessions are those of all nodes
 	saver    saver
 
+	mu     sync.Mutex
+	coming map[string]*Socket // that have taken a session, and are not in their namespace yet, by the session's SID
+
 	recovered, replayed, refused, trimmed atomic.Int64
 }
 
 func newRecoverer(srv *Server) *recoverer {
-	r := &recoverer{srv: srv, o: srv.opts.Recovery.WithDefaults()}
+	r := &recoverer{srv: srv, o: srv.opts.Recovery.WithDefaults(), coming: make(map[string]*Socket)}
 	r.saver.r = r
 	node := srv.opts.Cluster
 	memory := recovery.NewMemory(&r.o.Memory)
@@ -85,9 +89,9 @@ const (
 	replaced        // it has done so already
 )
 
-// endingFor says what becomes of a session whose socket has ended so.
-func endingFor(cause *DisconnectError) ending {
-	if _, ok := errors.AsType[*TakeoverError](cause.Err); ok {
+// endingFor says what becomes of the session of s, which has ended so.
+func endingFor(s *Socket, cause *DisconnectError) ending {
+	if e, ok := errors.AsType[*TakeoverError](cause.Err); ok && e.socket == s { // else it was just on the same connection
 		return replaced
 	}
 	switch cause.Reason {
@@ -116,8 +120,16 @@ func (r *recoverer) begin(s *Socket) (from string, events []missed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rec.pid = rand.Text()
-	s.rec.session = recovery.Session{PID: s.rec.pid, SID: s.id, Namespace: s.ns.name, Start: r.position(s.ns)}
+	s.rec.session = recovery.Session{PID: s.rec.pid, SID: s.id, Namespace: s.ns.name}
 	return "", nil
+}
+
+// start notes where the log stands when a new socket is about to be in its namespace.
+func (r *recoverer) start(s *Socket) {
+	position := r.position(s.ns)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rec.session.Start = position
 }
 
 // asked reads what a client that wants to be recovered sends.
@@ -159,7 +171,10 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 	r.handoff(s.ctx)
 	ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
 	defer cancel()
-	session, err := r.sessions.Take(ctx, pid)
+	// A client that is cut off meanwhile comes back once more: what is taken must be stored again.
+	storing, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
+	defer cancel()
+	session, err := r.sessions.Take(storing, pid)
 	if err != nil {
 		if !errors.Is(err, recovery.ErrUnknown) && s.ctx.Err() == nil {
 			s.log().Warn("a session cannot be recovered", "err", err)
@@ -168,6 +183,15 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 	}
 	if session.Namespace != "" && session.Namespace != s.ns.name || r.saver.dropping(pid) {
 		return "", nil, false
+	}
+	rival := r.arrive(s, session.SID)
+	defer func() {
+		if !ok {
+			r.arrived(s, session.SID)
+		}
+	}()
+	if rival != nil {
+		rival.overtaken(session.SID)
 	}
 	r.dismiss(ctx, s, session)
 	session.PID, session.Namespace = pid, s.ns.name
@@ -191,7 +215,7 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 	// From here on it is in the store again, so that a client that is cut off now, or a node that is
 	// killed, can try once more.
 	taken := session.Revision
-	if err := r.sessions.Create(ctx, session, r.ttl()); err != nil {
+	if err := r.sessions.Create(storing, session, r.ttl()); err != nil {
 		s.log().Warn("a recovered session cannot be stored; it can be recovered this time only", "err", err)
 		session.Revision = ""
 	}
@@ -223,6 +247,32 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 		s.data.Store(boxed{v})
 	}
 	return from, events, true
+}
+
+// arrive notes that s has taken a session. It returns who did so before and is not in the namespace yet: the client
+// is not there any more.
+func (r *recoverer) arrive(s *Socket, sid string) (rival *Socket) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rival = r.coming[sid]
+	r.coming[sid] = s
+	return rival
+}
+
+// arrived notes that s is in its namespace, or will not be.
+func (r *recoverer) arrived(s *Socket, sid string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.coming[sid] == s {
+		delete(r.coming, sid)
+	}
+}
+
+// expected returns the socket that has taken the session of a socket, and is not in the namespace yet.
+func (r *recoverer) expected(sid string) *Socket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.coming[sid]
 }
 
 // collect returns what was sent behind an offset, up to another one where that is given, to
@@ -362,7 +412,7 @@ func (r *recoverer) ended(s *Socket, cause *DisconnectError) {
 	s.mu.Lock()
 	k := s.rec
 	k.final.Offset, k.final.Last = position, k.last
-	k.ending, k.since = endingFor(cause), time.Now()
+	k.ending, k.since = endingFor(s, cause), time.Now()
 	created, live, how := k.created, k.live, k.ending
 	s.mu.Unlock()
 	switch {

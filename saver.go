@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -205,8 +206,24 @@ func (v *saver) run() {
 		if over { // it will not get better
 			v.queue, v.gone = nil, nil
 		}
+		v.queue = slices.DeleteFunc(v.queue, v.outlived)
 		v.mu.Unlock()
 	}
+}
+
+// outlived reports whether s has ended so long ago that the store has forgotten its session by itself. It forgets s.
+// v.mu is held.
+func (v *saver) outlived(s *Socket) bool {
+	s.mu.Lock()
+	over := s.rec.ending != alive && time.Since(s.rec.since) > v.r.ttl()
+	s.mu.Unlock()
+	if over {
+		s.rec.wait.queued = false
+		if v.gone[s.rec.pid] == s {
+			delete(v.gone, s.rec.pid)
+		}
+	}
+	return over
 }
 
 // save writes a batch, each socket as its state asks for. After an error it can be called again.
@@ -350,7 +367,7 @@ func (v *saver) taken(s *Socket) {
 	}
 	s.mu.Unlock()
 	if over {
-		s.overtaken()
+		s.overtaken(s.id)
 	}
 }
 

@@ -16,7 +16,11 @@ const staleEvent = "atoll:stale"
 
 // A TakeoverError is the cause of a socket that was closed because its client is connected anew, here
 // or on another node, and has taken its session along.
-type TakeoverError struct{ ID string }
+type TakeoverError struct {
+	ID string // the socket's
+
+	socket *Socket // others on its connection are closed with it, and are not taken over by that
+}
 
 func (e *TakeoverError) Error() string {
 	return fmt.Sprintf("atoll: the client of socket %s has recovered it over another connection", e.ID)
@@ -28,7 +32,7 @@ func (r *recoverer) dismiss(ctx context.Context, s *Socket, session *recovery.Se
 	old := s.ns.Socket(session.SID)
 	switch {
 	case old != nil && old.rec != nil && old.privateID() == session.PID:
-		old.overtaken()
+		old.overtaken(session.SID)
 	case r.saver.cut(session.PID) != nil:
 		old = r.saver.cut(session.PID)
 	default:
@@ -68,8 +72,8 @@ func (s *Socket) hasSession() bool {
 }
 
 // overtaken closes a socket whose client is back already, without a word: nobody listens there.
-func (s *Socket) overtaken() {
-	cause := &TakeoverError{ID: s.id}
+func (s *Socket) overtaken(id string) {
+	cause := &TakeoverError{ID: id, socket: s}
 	s.end(&DisconnectError{Reason: ReasonForcedClose, Err: cause}, false)
 	s.conn.eng.Close(&engine.CloseError{Reason: ReasonForcedClose, Err: cause})
 }
@@ -80,18 +84,21 @@ func (r *recoverer) stale(ns *Namespace, args event.Args) {
 	if args.Decode(0, &sid) != nil || args.Decode(1, &revision) != nil {
 		return
 	}
-	s := ns.Socket(sid)
-	if s == nil || s.rec == nil {
+	s := r.expected(sid) // first: who is expected no more is in the namespace
+	if s == nil {
+		s = ns.Socket(sid)
+	}
+	if s == nil || s.rec == nil || s.ns != ns {
 		return
 	}
 	s.mu.Lock()
 	k := s.rec
 	mine := revision != "" && (k.session.Revision == revision || k.previous == revision) || !k.missing.IsZero()
-	mine = mine && k.live
+	mine = mine && (k.live || k.session.Revision == revision)
 	k.hinted = k.hinted || !mine
 	s.mu.Unlock()
 	if mine {
-		s.overtaken()
+		s.overtaken(sid)
 	} else {
 		r.saver.touch(s) // perhaps what we are about to write is what was taken
 	}
