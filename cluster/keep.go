@@ -280,6 +280,7 @@ func (o *outlet) repeat(m *Message, asker sender, wanted []Span, size int) {
 	for _, w := range wanted {
 		l := o.findFor(w.Lane, asker)
 		if l == nil {
+			m.Marks = append(m.Marks, Mark{w.Lane, 1})
 			continue
 		}
 		l.said = o.now

@@ -9,6 +9,7 @@ import (
 const (
 	maxSpans  = 64        // in one question for what is missing
 	maxParts  = 1024      // in one answer
+	maxAhead  = 1 << 20   // numbers that a sender may use while its answer is on its way
 	batchSize = 128 << 10 // bytes of messages in one answer, or one message
 )
 
@@ -116,6 +117,11 @@ func (h *hold) answered(m *Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	from := sender{m.From, m.Life}
+	for _, x := range m.Marks {
+		if l := h.lanes[laneID{from, x.Lane}]; l != nil && x.Next > 0 && l.known > x.Next && l.known-x.Next > maxAhead {
+			h.deny(l, x.Next)
+		}
+	}
 	for _, s := range m.Spans {
 		l := h.lanes[laneID{from, s.Lane}]
 		if l == nil || s.First > s.Last {
@@ -147,6 +153,19 @@ func (h *hold) answered(m *Message) {
 		}
 	}
 	signal(h.wake)
+}
+
+// deny takes back that numbers from next on were used: somebody else has said so. h.mu is held.
+func (h *hold) deny(l *inlane, next uint64) {
+	l.known = max(l.next, next)
+	i := l.find(l.known)
+	for j := i; j < len(l.held); j++ {
+		h.bytes -= l.held[j].work.size
+	}
+	clear(l.held[i:])
+	l.held = l.held[:i]
+	h.progress(l)
+	h.drain(l)
 }
 
 // mend looks after what is missing, while something is.

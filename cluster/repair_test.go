@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -210,6 +211,57 @@ func TestForged(t *testing.T) {
 		}
 	})
 }
+
+// TestForgedNumbers has somebody say that another has said much more than it has.
+func TestForgedNumbers(t *testing.T) {
+	const high = 1 << 61
+	for _, c := range []struct {
+		name  string
+		join  func(t *testing.T, hub *membus.Hub, name string) *site
+		forge cluster.Message
+	}{
+		{"told", joinPlain, cluster.Message{Kind: cluster.Tell, Number: high, Op: emitOp("forged")}},
+		{"announced", joinPlain, cluster.Message{Kind: cluster.Heartbeat, Number: high, Member: &cluster.Member{}}},
+		{"announced, of a lane that the sender does not know", joinBy, cluster.Message{
+			Kind: cluster.Heartbeat, Member: &cluster.Member{}, Marks: []cluster.Mark{{Lane: "/", Next: high}},
+		}},
+	} {
+		simulate(t, c.name, func(t *testing.T, hub *membus.Hub) {
+			spy := membus.New(hub, nil)
+			defer spy.Close()
+			d := cluster.Native("")
+			var life atomic.Uint64 // of a
+			if _, err := spy.Subscribe(t.Context(), "atoll.all", func(topic string, data []byte) {
+				if m, err := d.Decode("", topic, data); err == nil && m.From == "id-a" {
+					life.Store(m.Life)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			a, b := c.join(t, hub, "a"), c.join(t, hub, "b")
+			time.Sleep(2 * time.Second)
+			m := c.forge
+			m.From, m.Life = "id-a", life.Load()
+			topic, data, err := d.Encode(&m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := spy.Publish(t.Context(), topic, data); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+			a.emit(t, "1")
+			dropping(hub, "a", func() { a.emit(t, "2") })
+			time.Sleep(5 * time.Second)
+			check(t, "in the end", b, "1 2")
+			if got := b.Stats(); got.Held != 0 || got.Gaps != 0 {
+				t.Errorf("got %d bytes held and %d messages lost, want none", got.Held, got.Gaps)
+			}
+		})
+	}
+}
+
+func joinPlain(t *testing.T, hub *membus.Hub, name string) *site { return join(t, hub, name) }
 
 // byNamespace is a dialect like the official ones: one lane for each namespace.
 type byNamespace struct{ cluster.Dialect }
