@@ -31,12 +31,12 @@ func mustEmbed(t *testing.T, o EmbedOptions) *Embedded {
 	return e
 }
 
-// eventually waits ten seconds at most.
+// eventually waits a minute at most.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s, got no: %s", what)
+			t.Fatalf("after a minute, got no: %s", what)
 		}
 	}
 }

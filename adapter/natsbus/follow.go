@@ -151,7 +151,7 @@ func (f *follower) read(ctx context.Context, status <-chan nats.Status, works fu
 		sub.Unsubscribe()
 		r.end()
 	}()
-	setup, cancel := context.WithTimeout(ctx, apiTimeout)
+	setup, cancel := l.overLink(ctx, apiTimeout)
 	c, err := l.js.CreatePushConsumer(setup, l.streamName(), jetstream.ConsumerConfig{
 		DeliverSubject: inbox, AckPolicy: jetstream.AckNonePolicy,
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.nextOf(r),

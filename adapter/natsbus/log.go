@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -16,64 +15,6 @@ import (
 	"github.com/atollhq/atoll/recovery"
 )
 
-// LogOptions are the settings of a Log. A nil *LogOptions means all defaults. All nodes of a cluster
-// should have the same; who opens the Log last decides.
-type LogOptions struct {
-	// MaxAge is how long messages are kept: the longest absence after which a client gets what
-	// it missed. If zero, 10 minutes.
-	MaxAge time.Duration
-
-	// MaxBytes is how many bytes of messages are kept; the oldest go first. If zero, 256 MiB.
-	MaxBytes int64
-
-	// Replicas is on how many servers messages and sessions lie: 1, 3 or 5. With 3 one server may
-	// die and nothing stops; with 1 the log stops until the server is back. If zero, 3
-	// where JetStream runs on three servers or more, and 1 elsewhere.
-	Replicas int
-
-	// Memory keeps messages and sessions in memory instead of on disk: they are lost when all servers
-	// that have them end.
-	Memory bool
-
-	// SessionAge is how long a session is kept at most, whatever its time to live is. If zero, one day.
-	SessionAge time.Duration
-
-	// Logger is told when the log is away and when it is back. If nil, slog.Default().
-	Logger *slog.Logger
-}
-
-const (
-	defaultMaxAge     = 10 * time.Minute
-	defaultMaxBytes   = 256 << 20
-	defaultSessionAge = 24 * time.Hour
-	bestReplicas      = 3
-	apiTimeout        = 5 * time.Second // for one question to JetStream
-	appendTimeout     = 2 * time.Second
-)
-
-func (o *LogOptions) withDefaults() (LogOptions, error) {
-	var c LogOptions
-	if o != nil {
-		c = *o
-	}
-	if c.MaxAge <= 0 {
-		c.MaxAge = defaultMaxAge
-	}
-	if c.MaxBytes <= 0 {
-		c.MaxBytes = defaultMaxBytes
-	}
-	if c.SessionAge <= 0 {
-		c.SessionAge = defaultSessionAge
-	}
-	if c.Replicas < 0 || c.Replicas > 5 {
-		return c, fmt.Errorf("LogOptions.Replicas is %d: it must be 1, 3 or 5", c.Replicas)
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	return c, nil
-}
-
 // A Log is a Bus that keeps what is said to all nodes in a stream of JetStream, and the sessions of
 // clients in another. It implements cluster.Log and recovery.Sessions, and everything that
 // a Bus is. What is for one node or one room does not pass the log.
@@ -83,6 +24,7 @@ type Log struct {
 	js       jetstream.JetStream
 	kept     string // the topic that is kept
 	sessions string // begins the topics of sessions
+	writer   string // tells this Log from all others
 	ttls     bool   // the server knows a time to live for each message
 
 	ctx   context.Context // ends with Close
@@ -101,33 +43,6 @@ var (
 	_ cluster.Ender     = (*Log)(nil)
 	_ recovery.Sessions = (*Log)(nil)
 )
-
-// ErrNoJetStream is wrapped by OpenLog where the servers run without JetStream.
-var ErrNoJetStream = errors.New("natsbus: JetStream is not switched on")
-
-// OpenLog makes a Log of bus, which it closes at its end. It makes the streams ATOLL-<cluster>-LOG and
-// ATOLL-<cluster>-SESSIONS, or brings those that are there in line with o.
-func OpenLog(ctx context.Context, bus *Bus, o *LogOptions) (*Log, error) {
-	opts, err := o.withDefaults()
-	if err != nil {
-		return nil, fmt.Errorf("natsbus: open log: %w", err)
-	}
-	js, err := jetstream.New(bus.logConn(), jetstream.WithPublishAsyncTimeout(apiTimeout), jetstream.WithPublishAsyncMaxPending(1<<20))
-	if err != nil {
-		return nil, fmt.Errorf("natsbus: open log: %w", err)
-	}
-	l := &Log{Bus: bus, o: opts, js: js, kept: bus.cluster + ".all", sessions: bus.cluster + ".session."}
-	l.ctx, l.stop = context.WithCancel(context.Background())
-	l.link, l.cut = context.WithCancelCause(l.ctx)
-	status := js.Conn().StatusChanged(nats.CONNECTED, nats.RECONNECTING)
-	l.tasks.Go(func() { l.watch(status) })
-	if err := l.open(ctx); err != nil {
-		l.stop()
-		l.tasks.Wait()
-		return nil, fmt.Errorf("natsbus: open log: %w", err)
-	}
-	return l, nil
-}
 
 // watch has those who wait for an answer over a connection that broke wait no more: it will not come.
 func (l *Log) watch(status chan nats.Status) {
@@ -167,97 +82,6 @@ func (l *Log) overLink(ctx context.Context, d time.Duration) (context.Context, c
 	}
 }
 
-func (l *Log) streamName() string  { return "ATOLL-" + l.cluster + "-LOG" }
-func (l *Log) sessionName() string { return "ATOLL-" + l.cluster + "-SESSIONS" }
-
-func (l *Log) storage() jetstream.StorageType {
-	if l.o.Memory {
-		return jetstream.MemoryStorage
-	}
-	return jetstream.FileStorage
-}
-
-func (l *Log) logConfig(replicas int) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: l.streamName(), Description: "what the nodes of an Atoll cluster tell each other",
-		Subjects: []string{subject(l.kept)}, Storage: l.storage(), Replicas: replicas,
-		MaxAge: l.o.MaxAge, MaxBytes: l.o.MaxBytes, Discard: jetstream.DiscardOld, Duplicates: time.Second,
-	}
-}
-
-// open makes the streams. The servers may only be finding each other, so it tries until ctx ends,
-// or for five seconds.
-func (l *Log) open(ctx context.Context) error {
-	limit, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	for {
-		err := l.tryOpen(limit)
-		if err == nil || errors.Is(err, ErrNoJetStream) || refused(err) {
-			return err
-		}
-		select {
-		case <-limit.Done():
-			if errors.Is(err, nats.ErrNoResponders) {
-				err = noJetStream(err)
-			}
-			return err
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-func (l *Log) tryOpen(ctx context.Context) error {
-	replicas := l.o.Replicas
-	if replicas == 0 {
-		replicas = bestReplicas
-	}
-	s, err := l.js.CreateOrUpdateStream(ctx, l.logConfig(replicas))
-	if err != nil && l.o.Replicas == 0 && tooFewServers(err) {
-		replicas = 1
-		s, err = l.js.CreateOrUpdateStream(ctx, l.logConfig(replicas))
-	}
-	switch {
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return noJetStream(err)
-	case err != nil:
-		return err
-	}
-	l.see(s.CachedInfo())
-	return l.openSessions(ctx, replicas)
-}
-
-func noJetStream(err error) error {
-	return fmt.Errorf("%w: %w: start the NATS server with -js, or set EmbedOptions.Store", ErrNoJetStream, err)
-}
-
-// Codes of JetStream's errors, which its client has no names for.
-const (
-	codeNoPeers       = 10005
-	codeNoReplication = 10074
-	codeUnavailable   = 10008
-	codeWrongSequence = 10071
-	codeNoTTL         = 10166
-)
-
-func codeOf(err error) jetstream.ErrorCode {
-	var e *jetstream.APIError
-	if errors.As(err, &e) {
-		return e.ErrorCode
-	}
-	return 0
-}
-
-func tooFewServers(err error) bool {
-	code := codeOf(err)
-	return code == codeNoPeers || code == codeNoReplication
-}
-
-// refused reports whether JetStream says no for ever.
-func refused(err error) bool {
-	var e *jetstream.APIError
-	return errors.As(err, &e) && e.Code >= 400 && e.Code < 500 && !tooFewServers(err)
-}
-
 // see takes note of what the stream is now.
 func (l *Log) see(info *jetstream.StreamInfo) (epoch, jetstream.StreamState) {
 	e := epoch(info.Created.UnixNano())
@@ -272,7 +96,7 @@ func (l *Log) see(info *jetstream.StreamInfo) (epoch, jetstream.StreamState) {
 
 // look asks what the stream is now. Where it is gone, it makes it anew.
 func (l *Log) look(ctx context.Context) (epoch, jetstream.StreamState, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := l.overLink(ctx, apiTimeout)
 	defer cancel()
 	s, err := l.js.Stream(ctx, l.streamName())
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -356,7 +180,7 @@ func (l *Log) End(ctx context.Context, topic string) (offset string, err error) 
 	return offsetOf(e, state.LastSeq), nil
 }
 
-// Since implements cluster.Log.
+// Since implements cluster.Log. While JetStream is away it waits until ctx ends, or for five seconds.
 func (l *Log) Since(ctx context.Context, topic, offset string) iter.Seq2[cluster.Record, error] {
 	return func(yield func(cluster.Record, error) bool) {
 		if err := l.since(ctx, topic, offset, func(r cluster.Record) bool { return yield(r, nil) }); err != nil {
@@ -375,7 +199,14 @@ func (l *Log) since(ctx context.Context, topic, offset string, yield func(cluste
 	if !l.Kept(topic) {
 		return fmt.Errorf("the topic %q is not kept: %w", topic, cluster.ErrUnsupported)
 	}
-	e, state, err := l.look(ctx)
+	var e epoch
+	var state jetstream.StreamState
+	limit, cancel := l.limit(ctx)
+	err := l.patiently(limit, func(ctx context.Context) (err error) {
+		e, state, err = l.look(ctx)
+		return err
+	})
+	cancel()
 	if err != nil {
 		return err
 	}
@@ -393,7 +224,7 @@ func (l *Log) since(ctx context.Context, topic, offset string, yield func(cluste
 
 // read yields the messages behind seq, up to last.
 func (l *Log) read(ctx context.Context, e epoch, seq, last uint64, yield func(cluster.Record) bool) error {
-	setup, cancel := context.WithTimeout(ctx, apiTimeout)
+	setup, cancel := l.overLink(ctx, apiTimeout)
 	c, err := l.js.CreateConsumer(setup, l.streamName(), jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: seq + 1,
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: 10 * time.Second,

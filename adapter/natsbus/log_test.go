@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -260,13 +261,50 @@ func TestSessions(t *testing.T) {
 }
 
 func FuzzSession(f *testing.F) {
-	f.Add(appendSession(nil, &recovery.Session{SID: "s", Rooms: []string{"a", ""}}, time.Now()))
+	f.Add(appendSession("w", &recovery.Session{SID: "s", Rooms: []string{"a", ""}}, 7, time.Now()))
+	f.Add(appendGrave("w", 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, until, err := readSession(b)
-		if err == nil && !bytes.Equal(appendSession(nil, s, until), b) && len(b) < 64 {
-			if again, _, err := readSession(appendSession(nil, s, until)); err != nil || again.SID != s.SID {
-				t.Errorf("got %v and error %v, want %v", again, err, s)
-			}
+		x, err := readSession(b)
+		if err != nil || x.grave {
+			return
+		}
+		again, err := readSession(appendSession(x.writer, x.session, x.replaced, x.until))
+		if err != nil || !reflect.DeepEqual(again, x) {
+			t.Errorf("got %v and error %v, want %v", again, err, x)
 		}
 	})
+}
+
+// An Update and a Take whose answers are lost are known to have happened.
+func TestSessionsAnswersLost(t *testing.T) {
+	s := startServer(t)
+	p := clustertest.NewProxy(t, s.addr)
+	l := openLog(t, "nats://"+p.Addr(), nil)
+	other := openLog(t, s.url(), nil)
+	for round := range 5 {
+		x := &recovery.Session{PID: fmt.Sprint("pid", round), SID: "sid", Namespace: "/", Rooms: []string{"sid"}}
+		if err := l.Create(t.Context(), x, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		// As if the answer to this one had been lost: the store has it, and x does not know.
+		lost := *x
+		if taken, err := l.Update(t.Context(), []*recovery.Session{&lost}, time.Minute); len(taken) > 0 || err != nil {
+			t.Fatalf("got %v taken and error %v, want none", taken, err)
+		}
+		x.Data = []byte("2")
+		if taken, err := l.Update(t.Context(), []*recovery.Session{x}, time.Minute); len(taken) > 0 || err != nil {
+			t.Fatalf("after an answer was lost: got %v taken and error %v, want none", taken, err)
+		}
+		p.Cut(1) // in the middle of what is said next
+		got, err := l.Take(t.Context(), x.PID)
+		if err != nil || string(got.Data) != "2" || got.Revision != x.Revision {
+			t.Fatalf("got %+v and error %v, want %+v", got, err, x)
+		}
+		if _, err := other.Take(t.Context(), x.PID); !errors.Is(err, recovery.ErrUnknown) {
+			t.Errorf("second Take: got error %v, want one that wraps ErrUnknown", err)
+		}
+		if taken, err := l.Update(t.Context(), []*recovery.Session{x}, time.Minute); len(taken) != 1 || err != nil {
+			t.Errorf("after Take: got %d taken and error %v, want one", len(taken), err)
+		}
+	}
 }

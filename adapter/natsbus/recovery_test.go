@@ -207,6 +207,11 @@ func (g *guest) want(t *testing.T, n int) {
 		defer g.mu.Unlock()
 		return slices.Clone(g.seen)
 	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("got events %q", seen())
+		}
+	}()
 	eventually(t, fmt.Sprintf("%d events", n), func() bool { return len(seen()) >= n })
 	for i, e := range seen() {
 		if e != fmt.Sprint(i) {

@@ -1,8 +1,9 @@
 package natsbus
 
 import (
+	"cmp"
 	"context"
-	"encoding/binary"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -15,8 +16,9 @@ import (
 )
 
 // A session is the last message on a subject of its own, and its revision is that message's sequence. Who takes
-// a session puts an empty message, its grave, in its place, on the condition that the session is still the last:
-// JetStream lets one do so.
+// a session puts a grave in its place, on the condition that the session is still the last: JetStream lets
+// one do so. Each message names its writer and the revision that it replaces, so that who got no answer,
+// because the connection broke, finds out whether it was stored.
 
 const (
 	maxPID    = 512
@@ -57,20 +59,48 @@ func (l *Log) sessionSubject(pid string) (string, bool) {
 	return l.sessions + token(pid), true
 }
 
-// message makes the message that stores s for ttl; an empty one where s is nil.
-func (l *Log) message(subject string, s *recovery.Session, ttl time.Duration) (*nats.Msg, []jetstream.PublishOpt) {
-	m := &nats.Msg{Subject: subject}
-	if s != nil {
-		m.Data = appendSession(nil, s, time.Now().Add(ttl))
+// put stores data on the subject of a session for ttl, if its last message is revision where that is not 0.
+func (l *Log) put(ctx context.Context, subject string, data []byte, ttl time.Duration, revision uint64) (seq uint64, err error) {
+	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, l.putOptions(ttl, revision)...)
+	if err != nil {
+		return 0, l.explain(err)
 	}
+	return ack.Sequence, nil
+}
+
+func (l *Log) putOptions(ttl time.Duration, revision uint64) []jetstream.PublishOpt {
 	l.mu.Lock()
 	ttls := l.ttls
 	l.mu.Unlock()
 	opts := []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
-	if ttls {
+	if ttls { // whole seconds, and never too short: the session knows its own time
 		opts = append(opts, jetstream.WithMsgTTL(max(ttl, minTTL).Round(time.Second)+time.Second))
 	}
-	return m, opts
+	if revision != 0 {
+		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(revision))
+	}
+	return opts
+}
+
+// patiently calls f again while JetStream is away, until ctx ends: a store may be moving to another
+// process. Each time it gives f a context that ends when the connection breaks.
+func (l *Log) patiently(ctx context.Context, f func(ctx context.Context) error) error {
+	for pause := followPause; ; pause = min(2*pause, 10*followPause) {
+		try, cancel := l.overLink(ctx, appendTimeout)
+		err := f(try)
+		again := errors.Is(err, ErrAway) || try.Err() != nil
+		cancel()
+		if err == nil || !again {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		case <-l.ctx.Done():
+			return ErrClosed
+		}
+	}
 }
 
 // Create implements recovery.Sessions.
@@ -81,12 +111,16 @@ func (l *Log) Create(ctx context.Context, s *recovery.Session, ttl time.Duration
 	}
 	ctx, cancel := l.limit(ctx)
 	defer cancel()
-	m, opts := l.message(subject, s, ttl)
-	ack, err := l.js.PublishMsg(ctx, m, opts...)
+	err := l.patiently(ctx, func(ctx context.Context) error {
+		seq, err := l.put(ctx, subject, appendSession(l.writer, s, 0, time.Now().Add(ttl)), ttl, 0)
+		if err == nil {
+			s.Revision = strconv.FormatUint(seq, 10)
+		}
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("natsbus: create a session: %w", l.explain(err))
+		return fmt.Errorf("natsbus: create a session: %w", err)
 	}
-	s.Revision = strconv.FormatUint(ack.Sequence, 10)
 	return nil
 }
 
@@ -95,41 +129,43 @@ const inFlight = 256
 
 // Update implements recovery.Sessions.
 func (l *Log) Update(ctx context.Context, ss []*recovery.Session, ttl time.Duration) (taken []*recovery.Session, err error) {
-	ctx, cancel := l.limit(ctx)
+	ctx, cancel := l.overLink(ctx, apiTimeout)
 	defer cancel()
-	var errs []error
-	for len(ss) > 0 && len(errs) == 0 {
+	for len(ss) > 0 && err == nil {
 		n := min(len(ss), inFlight)
-		gone, err := l.update(ctx, ss[:n], ttl)
+		var gone []*recovery.Session
+		gone, err = l.update(ctx, ss[:n], ttl)
 		taken = append(taken, gone...)
-		if err != nil {
-			errs = append(errs, err)
-		}
 		ss = ss[n:]
 	}
-	if len(errs) > 0 {
-		return taken, fmt.Errorf("natsbus: update sessions: %w", errors.Join(errs...))
+	if err != nil {
+		return taken, fmt.Errorf("natsbus: update sessions: %w", err)
 	}
 	return taken, nil
 }
 
 func (l *Log) update(ctx context.Context, ss []*recovery.Session, ttl time.Duration) (taken []*recovery.Session, err error) {
-	futures := make([]jetstream.PubAckFuture, len(ss))
-	for i, s := range ss {
+	if err := connected(l.js.Conn()); err != nil {
+		return nil, err
+	}
+	futures := make([]jetstream.PubAckFuture, 0, len(ss))
+	for _, s := range ss {
 		subject, ok := l.sessionSubject(s.PID)
 		revision, bad := strconv.ParseUint(s.Revision, 10, 64)
-		if !ok || bad != nil {
+		if !ok || bad != nil || revision == 0 {
+			futures = append(futures, nil)
 			continue
 		}
-		m, opts := l.message(subject, s, ttl)
-		if futures[i], err = l.js.PublishMsgAsync(m, append(opts, jetstream.WithExpectLastSequencePerSubject(revision))...); err != nil {
-			err = l.explain(err)
-			ss = ss[:i]
+		m := &nats.Msg{Subject: subject, Data: appendSession(l.writer, s, revision, time.Now().Add(ttl))}
+		f, e := l.js.PublishMsgAsync(m, l.putOptions(ttl, revision)...)
+		if e != nil {
+			err = l.explain(e)
 			break
 		}
+		futures = append(futures, f)
 	}
-	for i, s := range ss {
-		f := futures[i]
+	for i, f := range futures {
+		s := ss[i]
 		if f == nil {
 			taken = append(taken, s)
 			continue
@@ -137,82 +173,118 @@ func (l *Log) update(ctx context.Context, ss []*recovery.Session, ttl time.Durat
 		select {
 		case ack := <-f.Ok():
 			s.Revision = strconv.FormatUint(ack.Sequence, 10)
+			continue
 		case e := <-f.Err():
-			if codeOf(e) == codeWrongSequence {
-				taken = append(taken, s)
-			} else if err == nil {
-				err = l.explain(e)
+			if codeOf(e) != codeWrongSequence {
+				err = cmp.Or(err, l.explain(e))
+				continue
 			}
 		case <-ctx.Done():
-			if err == nil {
-				err = context.Cause(ctx)
-			}
+			err = cmp.Or(err, context.Cause(ctx))
+			continue
+		}
+		mine, e := l.updateAgain(ctx, s, ttl)
+		if e != nil {
+			err = cmp.Or(err, e)
+		} else if !mine {
+			taken = append(taken, s)
 		}
 	}
 	return taken, err
 }
 
-// Take implements recovery.Sessions.
-func (l *Log) Take(ctx context.Context, pid string) (*recovery.Session, error) {
+// updateAgain updates a session whose revision is not the store's, if that is so because an earlier
+// update had no answer. It reports false where somebody else has changed it.
+func (l *Log) updateAgain(ctx context.Context, s *recovery.Session, ttl time.Duration) (mine bool, err error) {
+	ctx, cancel := l.overLink(ctx, appendTimeout)
+	defer cancel()
+	subject, _ := l.sessionSubject(s.PID)
+	x, err := l.storedAt(ctx, subject)
+	if err != nil || x == nil || x.grave || x.writer != l.writer || strconv.FormatUint(x.replaced, 10) != s.Revision {
+		return false, err
+	}
+	seq, err := l.put(ctx, subject, appendSession(l.writer, s, x.seq, time.Now().Add(ttl)), ttl, x.seq)
+	if codeOf(err) == codeWrongSequence {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	s.Revision = strconv.FormatUint(seq, 10)
+	return true, nil
+}
+
+// storedAt returns what is stored on a subject; nil where nothing is.
+func (l *Log) storedAt(ctx context.Context, subject string) (*stored, error) {
+	stream, err := l.js.Stream(ctx, l.sessionName())
+	if err != nil {
+		return nil, l.explain(err)
+	}
+	m, err := stream.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, l.explain(err)
+	}
+	x, err := readSession(m.Data)
+	if err != nil {
+		return nil, err
+	}
+	x.seq = m.Sequence
+	return x, nil
+}
+
+// Take implements recovery.Sessions. While JetStream is away it waits until ctx ends, or for five seconds.
+func (l *Log) Take(ctx context.Context, pid string) (s *recovery.Session, err error) {
 	subject, ok := l.sessionSubject(pid)
 	if !ok {
 		return nil, fmt.Errorf("natsbus: take a session: %w", recovery.ErrUnknown)
 	}
 	ctx, cancel := l.limit(ctx)
 	defer cancel()
-	stream, err := l.js.Stream(ctx, l.sessionName())
-	if err != nil {
-		return nil, fmt.Errorf("natsbus: take a session: %w", l.explain(err))
-	}
-	for {
-		m, err := stream.GetLastMsgForSubject(ctx, subject)
-		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && len(m.Data) == 0 {
-			return nil, fmt.Errorf("natsbus: take a session: %w", recovery.ErrUnknown)
+	var x *stored // what we are taking
+	token := rand.Text()
+	err = l.patiently(ctx, func(ctx context.Context) error {
+		for {
+			now, err := l.storedAt(ctx, subject)
+			switch {
+			case errors.Is(err, errSession):
+				return fmt.Errorf("%w: %w", recovery.ErrUnknown, err)
+			case err != nil:
+				return err
+			case x != nil && now != nil && now.grave && now.replaced == x.seq && now.writer == token:
+				return nil // ours, whose answer was lost
+			case now == nil || now.grave:
+				return recovery.ErrUnknown
+			}
+			x = now
+			_, err = l.put(ctx, subject, appendGrave(token, x.seq), graveStay, x.seq)
+			if codeOf(err) != codeWrongSequence {
+				return err
+			}
 		}
-		if err != nil {
-			return nil, fmt.Errorf("natsbus: take a session: %w", l.explain(err))
-		}
-		s, until, err := readSession(m.Data)
-		if err != nil {
-			return nil, fmt.Errorf("natsbus: take a session: %w: %w", recovery.ErrUnknown, err)
-		}
-		won, err := l.bury(ctx, subject, m.Sequence)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("natsbus: take a session: %w", err)
-		case !won:
-			continue // it was updated, or another took it
-		case time.Now().After(until):
-			return nil, fmt.Errorf("natsbus: take a session: its time is up: %w", recovery.ErrUnknown)
-		}
-		s.PID, s.Revision = pid, strconv.FormatUint(m.Sequence, 10)
-		return s, nil
-	}
-}
-
-// bury removes a session if its revision is still seq.
-func (l *Log) bury(ctx context.Context, subject string, seq uint64) (done bool, err error) {
-	m, opts := l.message(subject, nil, graveStay)
-	_, err = l.js.PublishMsg(ctx, m, append(opts, jetstream.WithExpectLastSequencePerSubject(seq))...)
-	if codeOf(err) == codeWrongSequence {
-		return false, nil
+	})
+	if err == nil && time.Now().After(x.until) {
+		err = fmt.Errorf("its time is up: %w", recovery.ErrUnknown)
 	}
 	if err != nil {
-		return false, l.explain(err)
+		return nil, fmt.Errorf("natsbus: take a session: %w", err)
 	}
-	return true, nil
+	x.session.PID, x.session.Revision = pid, strconv.FormatUint(x.seq, 10)
+	return x.session, nil
 }
 
 // Drop implements recovery.Sessions.
 func (l *Log) Drop(ctx context.Context, s *recovery.Session) error {
 	subject, ok := l.sessionSubject(s.PID)
 	revision, err := strconv.ParseUint(s.Revision, 10, 64)
-	if !ok || err != nil {
+	if !ok || err != nil || revision == 0 {
 		return nil
 	}
-	ctx, cancel := l.limit(ctx)
+	ctx, cancel := l.overLink(ctx, appendTimeout)
 	defer cancel()
-	if _, err := l.bury(ctx, subject, revision); err != nil {
+	if _, err := l.put(ctx, subject, appendGrave(l.writer, revision), graveStay, revision); err != nil && codeOf(err) != codeWrongSequence {
 		return fmt.Errorf("natsbus: drop a session: %w", err)
 	}
 	return nil
@@ -223,47 +295,4 @@ func (l *Log) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, apiTimeout)
-}
-
-// A session is written as a version, the time until which it holds (nanoseconds) and its
-// strings, each with its length before it.
-const sessionVersion = 1
-
-func appendSession(b []byte, s *recovery.Session, until time.Time) []byte {
-	b = append(b, sessionVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(until.UnixNano()))
-	for _, v := range []string{s.SID, s.Namespace, string(s.Data), s.Offset, s.Last, s.Start} {
-		b = append(binary.AppendUvarint(b, uint64(len(v))), v...)
-	}
-	for _, r := range s.Rooms {
-		b = append(binary.AppendUvarint(b, uint64(len(r))), r...)
-	}
-	return b
-}
-
-var errSession = errors.New("a session that this version cannot read")
-
-func readSession(b []byte) (s *recovery.Session, until time.Time, err error) {
-	if len(b) < 9 || b[0] != sessionVersion {
-		return nil, until, errSession
-	}
-	until = time.Unix(0, int64(binary.BigEndian.Uint64(b[1:])))
-	var parts []string
-	for b = b[9:]; len(b) > 0; {
-		n, k := binary.Uvarint(b)
-		if k <= 0 || n > uint64(len(b)-k) {
-			return nil, until, errSession
-		}
-		parts = append(parts, string(b[k:k+int(n)]))
-		b = b[k+int(n):]
-	}
-	if len(parts) < 6 {
-		return nil, until, errSession
-	}
-	s = &recovery.Session{SID: parts[0], Namespace: parts[1], Offset: parts[3], Last: parts[4], Start: parts[5]}
-	if parts[2] != "" {
-		s.Data = []byte(parts[2])
-	}
-	s.Rooms = parts[6:]
-	return s, until, nil
 }

@@ -118,6 +118,9 @@ func TestStoreIsABus(t *testing.T) {
 
 // Three machines, each with a store of its own: one may die.
 func TestStoreOfThreeMachines(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the servers take some twenty seconds to elect whom they follow")
+	}
 	addresses := []string{freeAddress(t), freeAddress(t), freeAddress(t)}
 	dir := t.TempDir()
 	machine := func(i int) *Embedded {
