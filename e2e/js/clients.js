@@ -22,6 +22,21 @@ module.exports = {
       socket.once("connect_error", fail);
     });
   },
+  // stay {name, url, auth, transports} connects a client that comes back by itself, and returns its id. It reports
+  // connect(id, recovered) each time that it is back.
+  stay({ name, url, auth = {}, transports = ["websocket"] }, report) {
+    const delays = { reconnectionDelay: 10, reconnectionDelayMax: 50, randomizationFactor: 0 };
+    const socket = io(url, { auth, transports, forceNew: true, ...delays });
+    clients.set(name, socket);
+    socket.onAny((event, ...args) => report({ client: name, event, args }));
+    socket.on("disconnect", (reason) => report({ client: name, disconnect: reason }));
+    return new Promise((done) => {
+      socket.once("connect", () => {
+        done({ sid: socket.id });
+        socket.on("connect", () => report({ client: name, event: "connect", args: [socket.id, socket.recovered] }));
+      });
+    });
+  },
   // send {name, event, args} emits and waits for the ack.
   send: ({ name, event, args }) => clients.get(name).timeout(5000).emitWithAck(event, ...args),
   // lose ends the connection of a client that comeBack has connected.
