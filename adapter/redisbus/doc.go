@@ -57,6 +57,18 @@
 // or 8 MB for a minute (client-output-buffer-limit pubsub). It subscribes again at once, but
 // messages are lost. Who sends messages of many megabytes raises that limit.
 //
+// # What a Redis user must be allowed
+//
+// With "allchannels", or "&socket.io-*" and for each namespace a pattern like "&socket.io#/chat#*", literally:
+//
+//	ACL SETUSER atoll on >password resetkeys resetchannels -@all &socket.io-* &socket.io#/#* +hello +ping
+//	    +publish +subscribe +unsubscribe +psubscribe +punsubscribe +pubsub|numsub
+//
+// # Several servers
+//
+// Sentinel works with rueidis' option Sentinel: a few seconds after the master's death all goes on, and what was
+// told meanwhile arrives then.
+//
 // A Redis Cluster works; each message passes all its nodes. All messages of one prefix
 // are published through one node of it, so that they keep their order.
 package redisbus

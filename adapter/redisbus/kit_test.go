@@ -67,3 +67,5 @@ func TestNativeCluster(t *testing.T) {
 	s := redistest.Start(t)
 	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return openNative(t, s.Addr()) })
 }
+
+func TestDeaths(t *testing.T) { clustertest.TestDeaths(t, redistest.Start(t).Addr(), dialBus) }
