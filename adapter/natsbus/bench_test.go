@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/recovery"
 )
 
 type counting struct{ done *sync.WaitGroup }
@@ -98,4 +100,48 @@ func BenchmarkEnter(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(k), "µs/room")
+}
+
+// BenchmarkAppend appends 256 bytes to the log of an external server, on disk, one after another and
+// many at a time.
+func BenchmarkAppend(b *testing.B) {
+	l := openLog(b, startServer(b).url(), nil)
+	msg := make([]byte, 256)
+	b.Run("one", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := l.Append(b.Context(), l.kept, msg); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("many", func(b *testing.B) {
+		b.SetParallelism(32)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := l.Append(b.Context(), l.kept, msg); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	})
+}
+
+// BenchmarkUpdate stores 1,000 sessions at a time.
+func BenchmarkUpdate(b *testing.B) {
+	l := openLog(b, startServer(b).url(), nil)
+	var ss []*recovery.Session
+	for i := range 1000 {
+		s := &recovery.Session{PID: fmt.Sprint("pid", i), SID: "sid", Rooms: []string{"sid", "room"}, Data: make([]byte, 100)}
+		if err := l.Create(b.Context(), s, time.Minute); err != nil {
+			b.Fatal(err)
+		}
+		ss = append(ss, s)
+	}
+	for b.Loop() {
+		if taken, err := l.Update(b.Context(), ss, time.Minute); len(taken) > 0 || err != nil {
+			b.Fatal(len(taken), err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "µs/session")
 }

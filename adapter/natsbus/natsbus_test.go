@@ -87,3 +87,6 @@ func TestClusterEmbedded(t *testing.T) { clustertest.TestCluster(t, embed(t)) }
 func TestFrozenEmbedded(t *testing.T)  { clustertest.TestFrozen(t, t.TempDir(), dial) }
 
 func TestRoutedEmbedded(t *testing.T) { clustertest.TestRouted(t, embed(t)) }
+
+func TestDeathsEmbedded(t *testing.T) { clustertest.TestDeaths(t, t.TempDir(), dial) }
+func TestDeathsStore(t *testing.T)    { clustertest.TestDeaths(t, storeAt(t), dial) }
