@@ -184,6 +184,7 @@ func (ns *Namespace) fetch(op *cluster.Op, to *receivers, answer func(cluster.An
 	answer(cluster.Answer{First: true, Clients: (len(sockets) + fetchPart - 1) / fetchPart})
 	ns.srv.work.Go(func() {
 		for part := range slices.Chunk(sockets, fetchPart) {
+			node.Pace(ns.srv.ctx)
 			answer(cluster.Answer{Sockets: infosOf(part, op.Fields)})
 		}
 	})

@@ -46,6 +46,7 @@ type outbox struct {
 	bytes   int64
 	workers int
 	closed  bool
+	room    chan struct{} // closed when there is room for more; made by whoever waits
 }
 
 const (
@@ -98,7 +99,46 @@ func (o *outbox) work(n *Node) {
 		n.recycle(l.data)
 		o.mu.Lock()
 		o.bytes -= size
+		o.tellRoom()
 		o.mu.Unlock()
+	}
+}
+
+// Pace waits until less than half of the answers that may wait to be sent (Options.MaxQueue) does, or ctx or the
+// node ends. Whoever answers a question in many parts calls it before each of them, so that they are not
+// dropped. It must not be called by Do or a hook.
+func (n *Node) Pace(ctx context.Context) {
+	for {
+		room := n.outbox.hasRoom()
+		if room == nil {
+			return
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hasRoom returns nil, or what is closed when there is room.
+func (o *outbox) hasRoom() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.bytes < o.limit/2 {
+		return nil
+	}
+	if o.room == nil {
+		o.room = make(chan struct{})
+	}
+	return o.room
+}
+
+// tellRoom has those who wait for room look again. o.mu is held.
+func (o *outbox) tellRoom() {
+	if o.room != nil && (o.closed || o.bytes < o.limit/2) {
+		close(o.room)
+		o.room = nil
 	}
 }
 
@@ -107,4 +147,5 @@ func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed, o.letters = true, nil
+	o.tellRoom()
 }
