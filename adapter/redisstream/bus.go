@@ -118,7 +118,7 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	if _, goodbyes := b.dialect.side.All(); topic == goodbyes {
 		b.stopAnswering()
 	}
-	return b.channels.Publish(ctx, topic, b.stamp(topic, msg))
+	return known(b.channels.Publish(ctx, topic, b.stamp(topic, msg)))
 }
 
 // Append writes msg, which the Dialect has encoded as an entry, to the stream of topic's namespace. The offset is the id of the entry.
@@ -223,7 +223,8 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // Count returns how many connections subscribe to a channel, on all nodes of Redis together.
 func (b *Bus) Count(ctx context.Context, topic string) (int, error) {
-	return b.channels.Count(ctx, topic)
+	n, err := b.channels.Count(ctx, topic)
+	return n, known(err)
 }
 
 // Close ends all subscriptions and waits for them. The client stays open. Close may be called twice.

@@ -1,6 +1,9 @@
 package redisstream
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/redis/rueidis"
 
 	"github.com/atollhq/atoll/adapter/redisbus"
@@ -24,4 +27,18 @@ func newChannels(client rueidis.Client, o *Options) channels {
 	return redisbus.New(client, &redisbus.Options{
 		Prefix: o.ChannelPrefix, PublishTimeout: o.PublishTimeout, Logger: o.Logger,
 	})
+}
+
+// known has an error of the channels say what errors of this package say.
+func known(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, redisbus.ErrAway), errors.Is(err, redisshard.ErrAway):
+		return fmt.Errorf("%w: %w", ErrAway, err)
+	case errors.Is(err, redisbus.ErrClosed), errors.Is(err, redisshard.ErrClosed):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	default:
+		return fmt.Errorf("redisstream: %w", err)
+	}
 }

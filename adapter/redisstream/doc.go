@@ -22,10 +22,10 @@
 //
 // All namespaces share the stream, unless StreamCount is over 1. Atoll nodes add fields that Node.js
 // nodes do not read: atoll (LIFE.NUMBER, hexadecimal) numbers the messages of a sender, and
-// after, in messages on channels, says how far the sender had written the stream, so that what
-// one goroutine tells (by the stream) and asks (by a channel) keeps its order among Atoll nodes. Who
-// receives such a message waits for the stream, for a second at most. Beside that, Atoll nodes talk on channels
-// that begin with socket.io-atoll#.
+// after, in messages on channels, says how far the sender had written the stream. Who receives such a message
+// waits until it has read the stream that far, for a second at most: so among Atoll nodes a question does not
+// overtake what the same goroutine told before. What is told behind a question whose answers were not waited for
+// may overtake the question. Beside that, Atoll nodes talk on channels that begin with socket.io-atoll#.
 //
 // A server-side event that nobody answers goes by the stream, as the official emitter sends it, so that none
 // is lost; Node.js nodes read it there, though they publish theirs on the channel.

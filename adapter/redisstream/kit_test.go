@@ -4,10 +4,6 @@ package redisstream_test
 
 import (
 	"testing"
-	"time"
-
-	"github.com/redis/rueidis"
-	"go.uber.org/goleak"
 
 	"github.com/atollhq/atoll/adapter/redisstream"
 	"github.com/atollhq/atoll/cluster"
@@ -77,11 +73,7 @@ func TestSessions(t *testing.T) {
 
 // TestRedisCluster runs the kits on three Redis servers that are one Redis Cluster.
 func TestRedisCluster(t *testing.T) {
-	t.Cleanup(func() { // the client has goroutines that look after old connections for 5 s
-		for deadline := time.Now().Add(10 * time.Second); goleak.Find() != nil && time.Now().Before(deadline); {
-			time.Sleep(50 * time.Millisecond)
-		}
-	})
+	settleClients(t)
 	addrs := redistest.StartCluster(t)
 	for name, o := range map[string]redisstream.Options{
 		"one stream":    {Logger: quiet},
@@ -89,19 +81,7 @@ func TestRedisCluster(t *testing.T) {
 		"three streams": {Logger: quiet, StreamName: "three", ChannelPrefix: "three", StreamCount: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			open := func(t testing.TB) *redisstream.Bus {
-				c, err := rueidis.NewClient(option(addrs...))
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(c.Close)
-				if c.Mode() != rueidis.ClientModeCluster {
-					t.Fatalf("got mode %v, want a client of a cluster", c.Mode())
-				}
-				b := redisstream.New(c, &o)
-				t.Cleanup(func() { b.Close() })
-				return b
-			}
+			open := func(t testing.TB) *redisstream.Bus { return openCluster(t, &o, addrs...) }
 			openBus := func(t *testing.T) cluster.Bus { return open(t) }
 			clustertest.TestBus(t, openBus)
 			recoverytest.TestSessions(t, func(t testing.TB) recovery.Sessions { return open(t) }, &recoverytest.Options{Many: 100})

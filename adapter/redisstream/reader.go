@@ -302,12 +302,15 @@ func (r *reader) fetch(ctx context.Context) (began uint64, entries []rueidis.XRa
 	r.cut = cancel
 	r.mu.Unlock()
 
-	answers := b.client.DoMulti(ctx,
+	answers := r.do(ctx,
 		b.client.B().Arbitrary("TIME").Build().SetSlot(r.key),
 		// Arbitrary, because the client would repeat its own XREAD until ctx ends.
 		b.client.B().Arbitrary("XREAD", "COUNT", strconv.Itoa(r.count), "BLOCK", strconv.FormatInt(b.o.BlockTime.Milliseconds(), 10), "STREAMS").
 			Keys(r.key).Args(r.at.String()).Blocking(),
 	)
+	if len(answers) != 2 {
+		return 0, nil, errors.New("no answer")
+	}
 	clock, err := answers[0].AsStrSlice()
 	if err != nil {
 		return 0, nil, err
@@ -325,6 +328,24 @@ func (r *reader) fetch(ctx context.Context) (began uint64, entries []rueidis.XRa
 		err = nil
 	}
 	return seconds*1000 + micros/1000, streams[r.key], err
+}
+
+// do executes commands on a connection that nobody else uses meanwhile. In a Redis Cluster it is one that follows no
+// redirection by itself: of the commands in one go, the client can repeat but all.
+func (r *reader) do(ctx context.Context, commands ...rueidis.Completed) []rueidis.RedisResult {
+	if r.bus.client.Mode() != rueidis.ClientModeCluster {
+		return r.bus.client.DoMulti(ctx, commands...)
+	}
+	client, release := r.bus.client.Dedicate()
+	defer release()
+	answers := client.DoMulti(ctx, commands...)
+	for _, a := range answers {
+		if a.NonRedisError() != nil {
+			client.Close() // an answer may still come on it
+			break
+		}
+	}
+	return answers
 }
 
 // doubtful reports whether entries may have been trimmed between the last one and the n read now, of which first is the

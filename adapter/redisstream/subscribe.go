@@ -66,7 +66,7 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(topic st
 		below, err := b.channels.Subscribe(ctx, topic, s.receive)
 		if err != nil {
 			s.forget()
-			return nil, err
+			return nil, known(err)
 		}
 		s.mu.Lock()
 		s.below = below
