@@ -41,6 +41,7 @@
 // A connection that is silent is tested, and made again when it does not answer; Publish fails at
 // once while PostgreSQL is away, and nothing is buffered for later.
 //
-// An idle bus makes a query every 5 seconds. A node on it announces itself by one more each
-// cluster.Options.Heartbeat: 5 seconds there save most of them, for failures that are noticed later.
+// An idle bus makes a query every 6 seconds, to test the link. A node on it announces itself each
+// cluster.Options.Heartbeat by one query, which is a test as well: with 5 seconds there, that is all an idle
+// node costs, and failures are noticed later.
 package pgbus

@@ -46,10 +46,10 @@ type format struct {
 
 var (
 	officialFormat = format{"official", func(pool *pgxpool.Pool, timeout time.Duration) cluster.Bus {
-		return New(pool, &Options{Logger: quiet, Timeout: timeout, KeepAlive: timeout})
+		return New(pool, &Options{Logger: quiet, Timeout: timeout, KeepAlive: timeout + time.Second})
 	}}
 	logFormat = format{"log", func(pool *pgxpool.Pool, timeout time.Duration) cluster.Bus {
-		return NewLog(pool, &LogOptions{Logger: quiet, Timeout: timeout, KeepAlive: timeout})
+		return NewLog(pool, &LogOptions{Logger: quiet, Timeout: timeout, KeepAlive: timeout + time.Second})
 	}}
 	formats = []format{officialFormat, logFormat}
 )
@@ -107,7 +107,7 @@ func (f format) dial(url string) (cluster.Bus, error) {
 	return nil, errors.New("no bus")
 }
 
-// server is one server for all tests that do not harm it.
+// server starts a server for a test, in whose databases nothing disturbs another test.
 func server(t testing.TB) *pgtest.Server {
 	t.Helper()
 	return pgtest.Start(t, "max_connections=200")

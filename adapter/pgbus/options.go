@@ -25,7 +25,8 @@ type Options struct {
 	// again, Publish fails at once. If zero, 5 seconds.
 	Timeout time.Duration
 
-	// KeepAlive is how long the link may be silent before it is tested. If zero, 5 seconds.
+	// KeepAlive is how long the link may be silent before it is tested. If zero, 6 seconds:
+	// what a node that announces itself every 5 seconds hears of itself is test enough.
 	KeepAlive time.Duration
 
 	// Logger is told when PostgreSQL goes and comes. If nil, slog.Default().
@@ -72,7 +73,7 @@ var (
 
 const (
 	defaultTimeout   = 5 * time.Second
-	defaultKeepAlive = 5 * time.Second
+	defaultKeepAlive = 6 * time.Second
 	defaultKeep      = 10 * time.Minute
 	defaultMaxRows   = 1_000_000
 	defaultCleanup   = 30 * time.Second

@@ -72,7 +72,7 @@ const trimRows = 5000
 
 // trim removes what is older, and more, than is to be kept, and sessions whose time is up.
 func (l *Log) trim() {
-	pause := 20 * time.Second
+	pause := time.Minute
 	if l.o.Keep > 0 {
 		pause = min(pause, max(l.o.Keep/10, 100*time.Millisecond))
 	}
@@ -86,34 +86,22 @@ func (l *Log) trim() {
 	}
 }
 
-// trimOnce removes what there is to remove. One node at a time does it.
+// trimOnce removes what there is to remove: from the beginning on, as far as rows are old, or too many. One
+// node at a time does it.
 func (l *Log) trimOnce(ctx context.Context) error {
+	query := `
+		WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS ok),
+		up AS (DELETE FROM ` + l.sessions + ` WHERE (SELECT ok FROM mine) AND expires_at <= now()),
+		cut AS MATERIALIZED (
+			SELECT max(id) AS last FROM (SELECT id, at FROM ` + l.table + ` ORDER BY id LIMIT $2) AS first
+			WHERE (SELECT ok FROM mine) AND ($3::float8 > 0 AND at < now() - make_interval(secs => $3::float8)
+				OR $4::bigint > 0 AND id <= (SELECT max(id) FROM ` + l.table + `) - $4::bigint)),
+		note AS (UPDATE ` + l.state + ` SET trimmed = greatest(trimmed, (SELECT last FROM cut)) WHERE (SELECT last FROM cut) IS NOT NULL),
+		gone AS (DELETE FROM ` + l.table + ` WHERE id <= (SELECT last FROM cut) RETURNING 1)
+		SELECT count(*) FROM gone`
 	for {
 		var removed int64
-		err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-			var mine bool
-			err := tx.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1)", lockOf("trim", l.o.Table)).Scan(&mine)
-			if err != nil || !mine {
-				return err
-			}
-			if _, err := tx.Exec(ctx, "DELETE FROM "+l.sessions+" WHERE expires_at <= now()"); err != nil {
-				return err
-			}
-			// From the beginning on, as far as rows are old, or too many.
-			var last *int64
-			err = tx.QueryRow(ctx, "SELECT max(id) FROM (SELECT id, at FROM "+l.table+" ORDER BY id LIMIT $1) r"+
-				" WHERE $2::float8 > 0 AND at < now() - make_interval(secs => $2::float8) OR $3::bigint > 0 AND id <= (SELECT max(id) FROM "+l.table+") - $3::bigint",
-				trimRows, l.o.Keep.Seconds(), l.o.MaxRows).Scan(&last)
-			if err != nil || last == nil {
-				return err
-			}
-			tag, err := tx.Exec(ctx, "DELETE FROM "+l.table+" WHERE id <= $1", *last)
-			if err == nil {
-				removed = tag.RowsAffected()
-				_, err = tx.Exec(ctx, "UPDATE "+l.state+" SET trimmed = greatest(trimmed, $1)", *last)
-			}
-			return err
-		})
+		err := l.pool.QueryRow(ctx, query, lockOf("trim", l.o.Table), trimRows, l.o.Keep.Seconds(), l.o.MaxRows).Scan(&removed)
 		if err != nil || removed < trimRows {
 			return err
 		}

@@ -159,7 +159,7 @@ func (w *writer) run() {
 			continue // the connection was ended, and PostgreSQL is there
 		}
 		w.mu.Lock()
-		w.away = fmt.Errorf("%w: %w", ErrAway, err)
+		w.away = err
 		w.mu.Unlock()
 		w.fail(w.away) // only run changes it
 		w.log.Warn("pgbus: PostgreSQL does not answer; messages are not sent until it does", "err", err)
@@ -235,7 +235,7 @@ func (w *writer) try(ls []*letter) error {
 	if w.conn == nil {
 		c, err := w.connect(ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrAway, err)
 		}
 		w.conn = c
 	}
@@ -243,6 +243,7 @@ func (w *writer) try(ls []*letter) error {
 	w.used = time.Now()
 	if w.conn.IsClosed() {
 		w.drop()
+		err = fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	return err
 }
