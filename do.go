@@ -92,18 +92,18 @@ func (ns *Namespace) spread(op *cluster.Op, to *receivers, id int64) {
 		m = opMessage(op, id)
 	}
 	if hook := ns.h.outgoing; hook != nil {
-		ns.tellHook(hook, op, to, offset != "")
+		ns.tellHook(hook, op, to)
 	}
 	for _, s := range to.sockets {
 		_ = s.deliver(m, volatile, offset) // a socket that ended meanwhile gets nothing
 	}
 }
 
-// tellHook calls the hook of OnAnyOutgoing for each receiver. Where the event comes from a log, nothing else can be
-// performed meanwhile, and a hook that emits would wait for itself: then it is called apart.
-func (ns *Namespace) tellHook(hook func(*Socket, string), op *cluster.Op, to *receivers, apart bool) {
+// tellHook calls the hook of OnAnyOutgoing for each receiver. With recovery it calls it apart: nothing that goes through
+// the log can be performed meanwhile here, and a hook that emits would wait for itself.
+func (ns *Namespace) tellHook(hook func(*Socket, string), op *cluster.Op, to *receivers) {
 	name := eventName(op.Data)
-	if !apart {
+	if ns.srv.recovery == nil {
 		for _, s := range to.sockets {
 			hook(s, name)
 		}

@@ -90,8 +90,8 @@ func (h *handlers) UseEvent(f Handler) { h.before = append(h.before, f) }
 func (h *handlers) OnAny(f Handler) { h.any = append(h.any, f) }
 
 // OnAnyOutgoing sets what is called for each event that goes to a socket of this node,
-// by the goroutine that emits, or by one of the server where the event goes through a log
-// (Options.Recovery). It must not block. It can be set once.
+// by the goroutine that emits, or by one of the server where it goes to several sockets or comes from another node and
+// the server has Options.Recovery. It must not block. It can be set once.
 func (h *handlers) OnAnyOutgoing(f func(s *Socket, name string)) {
 	if h.outgoing != nil {
 		panic("atoll: OnAnyOutgoing is set already on " + h.where)

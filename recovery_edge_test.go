@@ -8,6 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/atollhq/atoll"
+	"github.com/atollhq/atoll/adapter/membus"
+	"github.com/atollhq/atoll/atolltest"
 	"github.com/atollhq/atoll/client"
 	"github.com/atollhq/atoll/recovery"
 )
@@ -216,6 +219,50 @@ func TestRecoveryStoreAwayForLong(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := written.Load(); n != 0 {
 			t.Errorf("got %d calls of the store for sockets that ended long ago, want none", n)
+		}
+	})
+}
+
+// A hook that emits does not wait for itself either where it is told of what another node sends without a place in
+// the log, or asks.
+func TestRecoveryHookThatEmitsForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub membus.Hub
+		store := recovery.NewMemory(nil)
+		node := func(name string) *atolltest.Node {
+			o := &atolltest.NodeOptions{Log: true, Server: atoll.Options{Recovery: &recovery.Options{Sessions: store}}}
+			o.Setup = func(srv *atoll.Server) {
+				srv.Of("/").OnAnyOutgoing(func(s *atoll.Socket, name string) {
+					if name != "echo" {
+						if err := s.Emit(context.Background(), "echo", name); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			return atolltest.Start(t, &hub, name, o)
+		}
+		here, there := node("here"), node("there")
+		c := call(t, here.Server, "/", map[string]any{})
+		start := time.Now()
+		if err := there.Of("/").Volatile().Emit(t.Context(), "volatile", 1); err != nil {
+			t.Error(err)
+		}
+		asking, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		for range there.Of("/").AskAll(asking, "asked", 2) { // nobody answers
+		}
+		if err := here.Of("/").Emit(t.Context(), "last", 3); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("it took %v, want the 10 s of the question", d)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if n := len(c.seen); n != 6 {
+			t.Errorf("got %q, want three events and their echoes", c.seen)
 		}
 	})
 }
