@@ -52,6 +52,8 @@
 //     an ack. All nodes perform these events in one order, that of the log; Emit waits for the log.
 //   - Each of these events has its place in the log as one argument more, behind the others, as with the
 //     official server. An event without a place that ends in a string has null there instead.
+//   - What the medium could not take, so that Emit returned an error, this node's sockets get at once and without a
+//     place; the log has it when the medium is back. Who was cut off in between gets it twice.
 //   - A client that left, that was sent away, that is too late, or that has missed more than is
 //     still kept, is connected anew.
 //   - What a socket is sent by its id reaches whoever else is in the room of that name, too.

@@ -166,7 +166,11 @@ func (s *Socket) handle(in *incoming) {
 	case inDisconnect:
 		s.ns.srv.stats.sockets.Add(-1)
 		defer s.ns.srv.work.done()
-		defer s.ns.leave()
+		if r := s.ns.srv.recovery; r != nil {
+			defer r.leave(s)
+		} else {
+			defer s.ns.leave()
+		}
 		if h := s.ns.h.disconnect; h != nil && s.admitted {
 			h(s, in.cause)
 		}

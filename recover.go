@@ -313,6 +313,9 @@ func (r *recoverer) seat(s *Socket, from string, events []missed) bool {
 		added = s.ns.rooms.add(s)
 		upTo = r.position(s.ns)
 	})
+	if !ok && s.ctx.Err() == nil { // the cluster's node was closed before the server
+		s.conn.eng.Close(&engine.CloseError{Reason: ReasonForcedClose, Err: cluster.ErrClosed})
+	}
 	if !ok || !added {
 		return false
 	}
@@ -420,6 +423,20 @@ func (r *recoverer) ended(s *Socket, cause *DisconnectError) {
 	default:
 		r.saver.end(s, how)
 	}
+}
+
+// leave gives back the place of an ended socket in its namespace. A dynamic one stays for a client that may come
+// back, where this node is the only one that keeps what is sent meanwhile.
+func (r *recoverer) leave(s *Socket) {
+	if _, ok := r.keeper.(*memoryKeeper); !ok || s.ns.dynParent == nil || !s.awaited() {
+		s.ns.leave()
+		return
+	}
+	time.AfterFunc(r.o.MaxDisconnection, func() {
+		if r.srv.ctx.Err() == nil {
+			s.ns.leave()
+		}
+	})
 }
 
 // linger has the cluster send what is for rooms of a socket as long as its client may come back, where

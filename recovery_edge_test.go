@@ -3,6 +3,7 @@ package atoll_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -265,4 +266,34 @@ func TestRecoveryHookThatEmitsForOthers(t *testing.T) {
 			t.Errorf("got %q, want three events and their echoes", c.seen)
 		}
 	})
+}
+
+// A dynamic namespace is kept for those who may come back, where this node alone keeps what they miss.
+func TestRecoveryInDynamicNamespace(t *testing.T) {
+	for _, log := range []bool{false, true} {
+		t.Run(fmt.Sprint("log ", log), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var hub membus.Hub
+				store := recovery.NewMemory(nil)
+				node := func(name string) *atolltest.Node {
+					o := &atolltest.NodeOptions{Log: log, Server: atoll.Options{Recovery: &recovery.Options{}}}
+					if log {
+						o.Server.Recovery.Sessions = store
+					}
+					o.Setup = func(srv *atoll.Server) { srv.OfPattern(regexp.MustCompile("^/dynamic-")) }
+					return atolltest.Start(t, &hub, name, o)
+				}
+				here, there := node("here"), node("there")
+				c := call(t, here.Server, "/dynamic-1", map[string]any{})
+				for range 3 {
+					c.line.cut()
+					time.Sleep(time.Minute)
+					emitAll(t, there.Of("/dynamic-1"), "1")
+					c.line.up(nil)
+					c.wait(t, true)
+					c.want(t, "e:1")
+				}
+			})
+		})
+	}
 }
