@@ -202,7 +202,7 @@ func (s *Socket) accept() {
 		waiting := s.waiting
 		pid := ""
 		if first && s.rec != nil {
-			if s.rec.created {
+			if s.rec.created || s.recovered { // or the client would take itself for new
 				pid = s.rec.pid
 			}
 			waiting, s.rec.replay = append(s.rec.replay, waiting...), nil

@@ -297,3 +297,32 @@ func TestRecoveryInDynamicNamespace(t *testing.T) {
 		})
 	}
 }
+
+// A recovered session that the store does not take again: the client is recovered this time, and has no session then.
+func TestRecoveryOnceMoreOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full, creating atomic.Bool
+		s := &store{Sessions: recovery.NewMemory(nil), down: func() bool { return full.Load() && creating.Load() }}
+		s.slow = func(what string) { creating.Store(what == "create") }
+		srv, l := alone(t, &recovery.Options{Sessions: s})
+		c := call(t, srv, "/", map[string]any{})
+		id := c.ID()
+		c.line.cut()
+		synctest.Wait()
+		emitAll(t, srv.Of("/"), "1")
+		full.Store(true)
+		c.line.up(nil)
+		c.wait(t, true)
+		c.want(t, "e:1")
+		if c.ID() != id || !l.last().Recovered() {
+			t.Errorf("got id %s and recovered %v on the server, want %s and true", c.ID(), l.last().Recovered(), id)
+		}
+		full.Store(false)
+		c.line.cut()
+		synctest.Wait()
+		emitAll(t, srv.Of("/"), "2")
+		c.line.up(nil)
+		c.wait(t, false)
+		c.want(t)
+	})
+}
