@@ -113,3 +113,15 @@ func (h *hold) performed(id laneID, k uint64) bool {
 	}
 	return k < l.next
 }
+
+// trim says that a log no longer kept what we had yet to read.
+func (h *hold) trim(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trimmed = now
+}
+
+// trims reports whether what is missing of a log may have been dropped there. h.mu is held.
+func (h *hold) trims(now time.Time) bool {
+	return !h.trimmed.IsZero() && now.Sub(h.trimmed) < time.Minute
+}

@@ -48,8 +48,9 @@
 //
 // Who cannot be asked: a [Publisher] hears nothing, so what is lost of it is reported after a quarter of
 // RepairWait. A dialect that is no Laner and not Native has no numbers: what it loses nobody notices.
-// On a [Log] nothing is held or asked for, because the log has its own order; a node whose Append failed puts what
-// it tells next behind that, so that the order of each goroutine is kept there too.
+// On a [Log] nothing is held or sent again, because the log has its own order; a sender is asked only whether what is
+// missing is on its way, and while it says so nothing is given up. A node whose Append failed puts what
+// it tells next behind that, and asks when that is there, so that the order of each goroutine is kept there too.
 //
 // # Membership
 //

@@ -25,6 +25,7 @@ type hold struct {
 	contacts  map[sender]*contact
 	listening map[string]time.Time // lanes whose topics we subscribe to, since when
 	bytes     int64                // held
+	trimmed   time.Time            // when a log last had dropped what we had yet to read
 }
 
 type sender struct {

@@ -272,7 +272,8 @@ func (o *outlet) published(l *outlane, number uint64) {
 	}
 }
 
-// repeat answers what the node asker misses, up to size bytes and at least one message.
+// repeat answers what the node asker misses, up to size bytes and at least one message. What a log has is not sent
+// again, and where it is not known whether the log has it, nothing is said.
 func (o *outlet) repeat(m *Message, asker sender, wanted []Span, size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -289,16 +290,21 @@ func (o *outlet) repeat(m *Message, asker sender, wanted []Span, size int) {
 			continue
 		}
 		w.Last = min(w.Last, l.last)
+		logged := l.logged.Load()
 		if w.First < l.slots.first || l.slots.first == l.slots.end {
 			first := w.First
 			if w.First = l.slots.first; l.slots.first == l.slots.end {
 				w.First = l.last + 1
 			}
-			m.Spans = append(m.Spans, Span{Lane: w.Lane, First: first, Last: min(w.First-1, w.Last)})
+			if !logged {
+				m.Spans = append(m.Spans, Span{Lane: w.Lane, First: first, Last: min(w.First-1, w.Last)})
+			}
 		}
 		for k := w.First; k <= w.Last && len(m.Parts) < maxParts; k++ {
-			switch x := l.slots.at(k); x.state {
-			case kept:
+			x := l.slots.at(k)
+			switch {
+			case logged && x.state == gone:
+			case x.state == kept && !logged:
 				if bytes > 0 && bytes+len(x.data) > size {
 					return
 				}

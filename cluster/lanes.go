@@ -41,6 +41,7 @@ type outlane struct {
 	said   time.Time // its last number, or how far it is: not before the announcement that was made then
 	age    int       // announcements since it was put on the list of changed lanes
 	listed bool
+	logged atomic.Bool // a Log has what is published of it
 	slots  slots
 }
 
@@ -56,6 +57,17 @@ func (o *outlet) next(l *outlane) (number uint64, waiting bool) {
 		l.slots.extend(l.last)
 	}
 	return l.last, l.slots.failed > 0
+}
+
+// mark returns how far a lane is, for those who listen. What waits to be appended to a log they need not miss yet, as
+// it comes before all that follows; unless this is the end.
+func (l *outlane) mark(end bool) uint64 {
+	if l.logged.Load() && !end {
+		if k := l.slots.firstFailed(); k > 0 {
+			return k
+		}
+	}
+	return l.last + 1
 }
 
 // number takes a number for what is told or asked on a lane to all, to a room or, if to has an
@@ -116,7 +128,8 @@ func (o *outlet) marks(m *Message) (quiet []*Message) {
 	defer o.mu.Unlock()
 	o.tick++
 	o.now = time.Now()
-	m.Number = o.all.last + 1
+	end := m.Kind == Goodbye
+	m.Number = o.all.mark(end)
 	if o.tick%64 == 0 {
 		o.sweep()
 	}
@@ -124,7 +137,7 @@ func (o *outlet) marks(m *Message) (quiet []*Message) {
 		m.AllMarks = true
 		for _, l := range o.lanes {
 			if !l.quiet {
-				m.Marks = append(m.Marks, Mark{l.name, l.last + 1})
+				m.Marks = append(m.Marks, Mark{l.name, l.mark(end)})
 				l.said = o.now
 			}
 		}
@@ -135,10 +148,10 @@ func (o *outlet) marks(m *Message) (quiet []*Message) {
 		switch {
 		case !tell, !l.quiet && m.AllMarks:
 		case l.quiet && len(quiet) < maxQuiet:
-			p := &Message{Kind: Progress, Routed: l.to.id == "", To: l.to.id, ToLife: l.to.life, Marks: []Mark{{l.name, l.last + 1}}}
+			p := &Message{Kind: Progress, Routed: l.to.id == "", To: l.to.id, ToLife: l.to.life, Marks: []Mark{{l.name, l.mark(end)}}}
 			quiet = append(quiet, p)
 		case !l.quiet && len(m.Marks) < maxMarks:
-			m.Marks = append(m.Marks, Mark{l.name, l.last + 1})
+			m.Marks = append(m.Marks, Mark{l.name, l.mark(end)})
 		default:
 			rest = append(rest, l) // next time
 			continue

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Keeps reports whether the cluster's bus is a Log and its format numbers the messages, so that
@@ -329,6 +330,7 @@ func (n *Node) fulfil(w *work) {
 // they were, the numbers of what follows tell.
 func (n *Node) trimmed(topic string) {
 	n.count.trimmed.Add(1)
+	n.hold.trim(time.Now())
 	n.warn("trimmed", "cluster: the log no longer keeps messages that this node had yet to read: keep more of it", "topic", topic)
 	if f := n.o.OnGap; f != nil {
 		n.inbox.put(work{hook: func() { f("", 0, 0) }}, 0)

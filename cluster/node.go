@@ -75,7 +75,7 @@ type Node struct {
 	watchers   map[string]time.Time // observers that want to see everything, and when they called
 	strange    strange
 	closed     bool
-	catching   bool // catchUp runs
+	catching   chan struct{} // while catchUp runs; closed when it ends
 }
 
 // work is what waits for the loop: an operation, or a call of a hook.

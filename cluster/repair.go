@@ -62,7 +62,7 @@ func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (p
 		if alive {
 			l.waited += dt
 		}
-		able := ask && !l.unordered && l.from.id != Emitter // out of its place in a log it is not wanted
+		able := ask && l.from.id != Emitter
 		limit := p.wait
 		if l.from.id == Emitter {
 			limit = p.unable
@@ -127,7 +127,9 @@ func (h *hold) answered(m *Message) {
 		if l == nil || s.First > s.Last {
 			continue
 		}
-		if s.Coming && l.patience > 0 {
+		if s.Coming && l.unordered && !h.trims(time.Now()) {
+			h.progress(l) // the log has it, or will
+		} else if s.Coming && !l.unordered && l.patience > 0 {
 			l.patience--
 			h.progress(l)
 		} else if !s.Coming {
@@ -320,8 +322,11 @@ func (n *Node) catchUp() {
 		l, k, data := n.outlet.overdue(buf)
 		if l == nil {
 			n.mu.Lock()
-			n.catching = n.outlet.late.Load()
-			again := n.catching
+			again := n.outlet.late.Load()
+			if !again {
+				close(n.catching)
+				n.catching = nil
+			}
 			n.mu.Unlock()
 			if again {
 				continue

@@ -79,14 +79,14 @@ func (n *Node) write(m *Message) (s sheet, err error) {
 // ship publishes what was written. Where that fails it keeps what was told for later, and returns an
 // error that wraps ErrDelayed.
 func (n *Node) ship(ctx context.Context, kind MessageKind, s sheet) error {
-	var err error
-	if s.waiting && s.kept && kind == Tell && n.logbook.log != nil && n.logbook.log.Kept(s.topic) {
-		err = errWaiting // in the log, it has its place behind those that wait
-	} else if err = n.publish(ctx, s.topic, s.data); err == nil || s.lane == nil {
-		if s.kept {
-			n.outlet.published(s.lane, s.number)
+	err := n.inTurn(ctx, kind, s)
+	if err == nil {
+		if err = n.publish(ctx, s.topic, s.data); err == nil || s.lane == nil {
+			if s.kept {
+				n.outlet.published(s.lane, s.number)
+			}
+			return err
 		}
-		return err
 	}
 	switch {
 	case kind == Ask || errors.Is(err, ErrTooLarge):
@@ -98,15 +98,57 @@ func (n *Node) ship(ctx context.Context, kind MessageKind, s sheet) error {
 	return err
 }
 
+// inTurn returns an error where a message must not be published yet: in a log its place is behind those of its
+// lane that wait. A question waits for them.
+func (n *Node) inTurn(ctx context.Context, kind MessageKind, s sheet) error {
+	log := n.logbook.log
+	if s.lane == nil || log == nil || !log.Kept(s.topic) {
+		return nil
+	}
+	if !s.lane.logged.Load() {
+		s.lane.logged.Store(true)
+	}
+	switch {
+	case !s.waiting:
+	case kind == Ask:
+		return n.caughtUp(ctx)
+	case s.kept:
+		return errWaiting
+	}
+	return nil
+}
+
 var errWaiting = errors.New("others before it wait for the bus")
 
 // lag has what could not be published published later.
 func (n *Node) lag() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.closed && !n.catching {
-		n.catching = true
+	if !n.closed && n.catching == nil {
+		n.catching = make(chan struct{})
 		n.tasks.Go(n.catchUp)
+	}
+}
+
+// caughtUp waits until all is published that could not be before. It returns an error at once where the bus is
+// still away.
+func (n *Node) caughtUp(ctx context.Context) error {
+	n.mu.Lock()
+	catching := n.catching
+	n.mu.Unlock()
+	if catching == nil {
+		return nil
+	}
+	if n.away.Load() {
+		return errWaiting
+	}
+	select {
+	case <-catching:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.ctx.Done():
+		return ErrClosed
 	}
 }
 
