@@ -17,7 +17,8 @@ type keeper interface {
 	keep(ctx context.Context, ns *Namespace, op *cluster.Op) error
 	// since yields what is kept in a namespace behind an offset.
 	since(ctx context.Context, ns *Namespace, offset string) iter.Seq2[*cluster.Op, error]
-	// position is the offset of the last event that was performed in the namespace.
+	// position is the offset of the last event that was performed in the namespace, or a later one that is before
+	// what is performed next.
 	position(ns *Namespace) string
 	// at calls f, which does not block, while no event is performed in the namespace. It
 	// reports false where the server ends.
@@ -71,9 +72,11 @@ func (k *memoryKeeper) keep(ctx context.Context, ns *Namespace, op *cluster.Op) 
 func (k *memoryKeeper) perform(ctx context.Context, ns *Namespace, op *cluster.Op) {
 	kept := *op
 	ns.turn.do(ctx, func() {
+		ns.steps.Add(1)
 		offset := k.memory.Append(&kept)
 		ns.do(&kept, nil)
 		ns.last.Store(&offset)
+		ns.steps.Add(1)
 	})
 }
 
@@ -90,7 +93,15 @@ func (k *memoryKeeper) since(_ context.Context, ns *Namespace, offset string) it
 	return k.memory.Since(ns.name, offset)
 }
 
-func (k *memoryKeeper) position(ns *Namespace) string { return *ns.last.Load() }
+// position is the end of the log, which other namespaces move on, where all of ns up to there is performed.
+func (k *memoryKeeper) position(ns *Namespace) string {
+	before := ns.steps.Load()
+	end := k.memory.Position()
+	if before%2 == 0 && ns.steps.Load() == before {
+		return end
+	}
+	return *ns.last.Load()
+}
 
 func (k *memoryKeeper) at(ctx context.Context, ns *Namespace, f func()) bool {
 	ns.turn.do(ctx, f)

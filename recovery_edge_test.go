@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -324,5 +325,26 @@ func TestRecoveryOnceMoreOnly(t *testing.T) {
 		c.line.up(nil)
 		c.wait(t, false)
 		c.want(t)
+	})
+}
+
+// What other namespaces are sent does not push a quiet one out of the log.
+func TestRecoveryBesideABusyNamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, _ := alone(t, &recovery.Options{Memory: recovery.MemoryOptions{MaxBytes: 1 << 20}})
+		c := call(t, srv, "/", map[string]any{})
+		for range 2 {
+			emitAll(t, srv.Of("/"), "first")
+			c.want(t, "e:first")
+			for range 20 {
+				emitAll(t, srv.Of("/other"), strings.Repeat("x", 100<<10))
+			}
+			c.line.cut()
+			synctest.Wait()
+			emitAll(t, srv.Of("/"), "missed")
+			c.line.up(nil)
+			c.wait(t, true)
+			c.want(t, "e:missed")
+		}
 	})
 }
