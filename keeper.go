@@ -20,6 +20,8 @@ type keeper interface {
 	// position is the offset of the last event that was performed in the namespace, or a later one that is before
 	// what is performed next.
 	position(ns *Namespace) string
+	// advance moves position on where nothing is sent in the namespace.
+	advance(ctx context.Context, ns *Namespace) error
 	// at calls f, which does not block, while no event is performed in the namespace. It
 	// reports false where the server ends.
 	at(ctx context.Context, ns *Namespace, f func()) bool
@@ -46,6 +48,10 @@ func (k *clusterKeeper) since(ctx context.Context, ns *Namespace, offset string)
 }
 
 func (k *clusterKeeper) position(ns *Namespace) string { return k.node.Position(ns.name) }
+
+func (k *clusterKeeper) advance(ctx context.Context, ns *Namespace) error {
+	return k.node.Advance(ctx, ns.name)
+}
 
 func (k *clusterKeeper) at(ctx context.Context, _ *Namespace, f func()) bool {
 	handoff(ctx)
@@ -102,6 +108,8 @@ func (k *memoryKeeper) position(ns *Namespace) string {
 	}
 	return *ns.last.Load()
 }
+
+func (k *memoryKeeper) advance(context.Context, *Namespace) error { return nil }
 
 func (k *memoryKeeper) at(ctx context.Context, ns *Namespace, f func()) bool {
 	ns.turn.do(ctx, f)

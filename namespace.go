@@ -36,6 +36,7 @@ type Namespace struct {
 	turn      turn                   // of events that are kept in memory
 	last      atomic.Pointer[string] // offset of the last of them
 	steps     atomic.Uint64          // odd while one of them is appended and performed
+	quiet     quiet                  // the saver's
 	hooks     serverInbox            // calls of OnAnyOutgoing for events of a log
 	serverIn  serverInbox
 	asks      atomic.Int64 // questions of other nodes being worked on

@@ -14,6 +14,7 @@ import (
 	"github.com/atollhq/atoll/adapter/membus"
 	"github.com/atollhq/atoll/atolltest"
 	"github.com/atollhq/atoll/client"
+	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/recovery"
 )
 
@@ -345,6 +346,44 @@ func TestRecoveryBesideABusyNamespace(t *testing.T) {
 			c.line.up(nil)
 			c.wait(t, true)
 			c.want(t, "e:missed")
+		}
+	})
+}
+
+// A watchedLog counts how often it was asked where it ends.
+type watchedLog struct {
+	*membus.LogBus
+	asked atomic.Int64
+}
+
+func (l *watchedLog) End(ctx context.Context, topic string) (string, error) {
+	l.asked.Add(1)
+	return l.LogBus.End(ctx, topic)
+}
+
+// While a namespace is quiet, the server looks once in Refresh how far the log has gone on without it.
+func TestRecoveryLooksAfterQuietNamespaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub membus.Hub
+		bus := &watchedLog{LogBus: membus.NewLog(&hub, nil)}
+		o := &cluster.Options{Heartbeat: time.Hour, Logger: quiet()} // here they would be in the log
+		node, err := cluster.Join(t.Context(), bus, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = node.Close()
+			_ = bus.Close()
+		})
+		ro := &recovery.Options{Sessions: recovery.NewMemory(nil), Refresh: time.Minute}
+		srv := atolltest.Serve(t, atoll.NewServer(&atoll.Options{Cluster: node, Recovery: ro, Logger: quiet()}))
+		for range 3 {
+			call(t, srv, "/", map[string]any{})
+		}
+		before := bus.asked.Load()
+		time.Sleep(10*time.Minute + time.Second)
+		if n := bus.asked.Load() - before; n < 8 || n > 10 {
+			t.Errorf("got %d looks at the end of the log in 10 minutes, want about 9", n)
 		}
 	})
 }
