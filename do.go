@@ -269,3 +269,27 @@ func decodeJSON(data []byte, v any) error {
 	}
 	return nil
 }
+
+// dataJSON is the socket's data as other nodes, and the store, see it.
+func (s *Socket) dataJSON() (data []byte) {
+	v := s.Data()
+	if v == nil {
+		return nil
+	}
+	data, err := marshal(v)
+	if err != nil {
+		s.log().Error("the socket's data cannot be shown to other nodes or recovered; what SetData stores must be JSON", "err", err)
+		return nil
+	}
+	return data
+}
+
+// marshal is json.Marshal for values of users, whose methods may panic.
+func marshal(v any) (data []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			data, err = nil, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return json.Marshal(v)
+}

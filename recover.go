@@ -249,32 +249,6 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 	return from, events, true
 }
 
-// arrive notes that s has taken a session. It returns who did so before and is not in the namespace yet: the client
-// is not there any more.
-func (r *recoverer) arrive(s *Socket, sid string) (rival *Socket) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	rival = r.coming[sid]
-	r.coming[sid] = s
-	return rival
-}
-
-// arrived notes that s is in its namespace, or will not be.
-func (r *recoverer) arrived(s *Socket, sid string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.coming[sid] == s {
-		delete(r.coming, sid)
-	}
-}
-
-// expected returns the socket that has taken the session of a socket, and is not in the namespace yet.
-func (r *recoverer) expected(sid string) *Socket {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.coming[sid]
-}
-
 // collect returns what was sent behind an offset, up to another one where that is given, to
 // somebody in these rooms; and how far it has looked.
 func (r *recoverer) collect(ctx context.Context, ns *Namespace, rooms []string, from, upTo string) (string, []missed, error) {
@@ -423,35 +397,4 @@ func (r *recoverer) ended(s *Socket, cause *DisconnectError) {
 	default:
 		r.saver.end(s, how)
 	}
-}
-
-// leave gives back the place of an ended socket in its namespace. A dynamic one stays for a client that may come
-// back, where this node is the only one that keeps what is sent meanwhile.
-func (r *recoverer) leave(s *Socket) {
-	if _, ok := r.keeper.(*memoryKeeper); !ok || s.ns.dynParent == nil || !s.awaited() {
-		s.ns.leave()
-		return
-	}
-	time.AfterFunc(r.o.MaxDisconnection, func() {
-		if r.srv.ctx.Err() == nil {
-			s.ns.leave()
-		}
-	})
-}
-
-// linger has the cluster send what is for rooms of a socket as long as its client may come back, where
-// this node is the only one that keeps that. It reports whether it does.
-func (r *recoverer) linger(s *Socket, rooms []string) bool {
-	if _, ok := r.keeper.(*memoryKeeper); !ok || !s.awaited() {
-		return false
-	}
-	time.AfterFunc(r.o.MaxDisconnection, func() { s.ns.unlisten(rooms) })
-	return true
-}
-
-// awaited reports whether the client of an ended socket may come back for what it is sent meanwhile.
-func (s *Socket) awaited() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec.ending == cutOff && s.rec.created && time.Since(s.rec.since) < s.ns.srv.recovery.o.MaxDisconnection
 }

@@ -3,8 +3,6 @@ package atoll
 import (
 	"container/list"
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -227,39 +225,6 @@ func (v *saver) outlived(s *Socket) bool {
 	return over
 }
 
-// A quiet is what the saver's goroutine knows of a namespace in which perhaps nothing is sent.
-type quiet struct {
-	position string
-	looked   time.Time
-}
-
-// advance has the positions of quiet namespaces move on, so that what is about to be written of their sockets is not
-// forgotten by the log because of others. Each look reads from the log, so it makes few, and each once in Refresh.
-func (v *saver) advance(batch []*Socket) {
-	const most = 16
-	looks := 0
-	for _, s := range batch {
-		q := &s.ns.quiet
-		if time.Since(q.looked) < v.r.o.Refresh {
-			continue
-		}
-		q.looked = time.Now()
-		was := q.position
-		if q.position = v.r.position(s.ns); q.position != was {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(v.r.srv.ctx, time.Second)
-		if err := v.r.advance(ctx, s.ns); err != nil {
-			v.r.srv.log.Debug("a quiet namespace stays where it is in the log", "nsp", s.ns.name, "err", err)
-		}
-		cancel()
-		q.position = v.r.position(s.ns)
-		if looks++; looks == most {
-			return
-		}
-	}
-}
-
 // save writes a batch, each socket as its state asks for. After an error it can be called again.
 func (v *saver) save(batch []*Socket) error {
 	limit := storeTimeout
@@ -417,28 +382,4 @@ func (v *saver) restore(ctx context.Context, s *Socket) error {
 	s.mu.Unlock()
 	v.done(s)
 	return nil
-}
-
-// dataJSON is the socket's data as other nodes, and the store, see it.
-func (s *Socket) dataJSON() (data []byte) {
-	v := s.Data()
-	if v == nil {
-		return nil
-	}
-	data, err := marshal(v)
-	if err != nil {
-		s.log().Error("the socket's data cannot be shown to other nodes or recovered; what SetData stores must be JSON", "err", err)
-		return nil
-	}
-	return data
-}
-
-// marshal is json.Marshal for values of users, whose methods may panic.
-func marshal(v any) (data []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			data, err = nil, fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return json.Marshal(v)
 }

@@ -103,3 +103,29 @@ func (r *recoverer) stale(ns *Namespace, args event.Args) {
 		r.saver.touch(s) // perhaps what we are about to write is what was taken
 	}
 }
+
+// arrive notes that s has taken a session. It returns who did so before and is not in the namespace yet: the client
+// is not there any more.
+func (r *recoverer) arrive(s *Socket, sid string) (rival *Socket) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rival = r.coming[sid]
+	r.coming[sid] = s
+	return rival
+}
+
+// arrived notes that s is in its namespace, or will not be.
+func (r *recoverer) arrived(s *Socket, sid string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.coming[sid] == s {
+		delete(r.coming, sid)
+	}
+}
+
+// expected returns the socket that has taken the session of a socket, and is not in the namespace yet.
+func (r *recoverer) expected(sid string) *Socket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.coming[sid]
+}
