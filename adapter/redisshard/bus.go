@@ -195,9 +195,9 @@ func (b *Bus) probe() {
 	if b.closed || !b.away.CompareAndSwap(false, true) {
 		return
 	}
-	b.log.Warn("redisshard: Redis does not answer; messages are not sent until it does", "waited", b.timeout)
 	b.tasks.Go(func() {
 		defer b.away.Store(false)
+		b.log.Warn("redisshard: Redis does not answer; messages are not sent until it does", "waited", b.timeout)
 		for pause := firstPause; b.ctx.Err() == nil; pause = min(2*pause, longestPause) {
 			ctx, cancel := context.WithTimeout(b.ctx, b.timeout)
 			err := b.client.Do(ctx, b.client.B().Ping().Build()).Error()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -23,6 +24,7 @@ type link struct {
 	bus    *Bus
 	addr   string // empty where Redis is alone
 	wake   chan struct{}
+	heard  atomic.Uint64       // messages that came
 	topics map[*topic]struct{} // those with this link; b.mu guards it
 	todo   []*topic            // are joining or leaving; b.mu guards it
 }
@@ -158,10 +160,10 @@ func (l *link) serve() (worked bool, err error) {
 	client, release := node.Dedicate()
 	defer release()
 	defer client.Close()
-	broken := client.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: b.dispatch, OnSubscription: l.pushed})
+	broken := client.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: l.dispatch, OnSubscription: l.pushed})
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
-	received := b.count.received.Load()
+	heard := l.heard.Load()
 	for {
 		for more := true; more; {
 			if more, err = l.work(client); err != nil {
@@ -180,17 +182,23 @@ func (l *link) serve() (worked bool, err error) {
 			}
 			return worked, err
 		case <-tick.C:
-			now := b.count.received.Load()
-			if now == received {
-				if err := ping(b.ctx, client); err != nil && b.count.received.Load() == now {
+			now := l.heard.Load()
+			if now == heard {
+				if err := ping(b.ctx, client); err != nil && l.heard.Load() == now {
 					return worked, fmt.Errorf("the connection is silent: %w", err)
 				}
 			}
-			received = now
+			heard = now
 		case <-b.ctx.Done():
 			return worked, nil
 		}
 	}
+}
+
+// dispatch takes a message from the connection.
+func (l *link) dispatch(m rueidis.PubSubMessage) {
+	l.heard.Add(1)
+	l.bus.dispatch(m)
 }
 
 func ping(ctx context.Context, client rueidis.DedicatedClient) error {
@@ -234,19 +242,26 @@ func (l *link) work(client rueidis.DedicatedClient) (some bool, err error) {
 	b := l.bus
 	b.mu.Lock()
 	n := min(len(l.todo), batch)
-	topics := l.todo[:n:n]
-	l.todo = l.todo[n:]
+	topics := make([]*topic, 0, n)
+	sent := make([]state, 0, n) // the states that the commands are for
 	cmds := make([]rueidis.Completed, 0, n)
-	for _, t := range topics {
-		if t.state == joining {
+	for _, t := range l.todo[:n] {
+		switch {
+		case t.link != l: // it was pushed off meanwhile
+			continue
+		case t.state == joining:
 			cmds = append(cmds, client.B().Ssubscribe().Channel(t.name).Build())
-		} else {
+		case t.state == leaving:
 			cmds = append(cmds, client.B().Sunsubscribe().Channel(t.name).Build())
+		default:
+			continue
 		}
+		topics, sent = append(topics, t), append(sent, t.state)
 	}
+	l.todo = l.todo[n:]
 	b.mu.Unlock()
-	if n == 0 {
-		return false, nil
+	if len(cmds) == 0 {
+		return n > 0, nil
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, commandTimeout)
 	defer cancel()
@@ -254,19 +269,20 @@ func (l *link) work(client rueidis.DedicatedClient) (some bool, err error) {
 		if err := r.NonRedisError(); err != nil {
 			return true, err
 		}
-		l.settle(topics[i], r.Error())
+		l.settle(topics[i], sent[i], r.Error())
 	}
 	return true, nil
 }
 
-// settle takes note of what Redis has said about t.
-func (l *link) settle(t *topic, err error) {
+// settle takes note of what Redis has said about t to a command that was for the given state. What Redis pushed before
+// that may have taken t further.
+func (l *link) settle(t *topic, sent state, err error) {
 	b := l.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case t.link != l: // it was pushed off meanwhile
-	case t.state == leaving:
+	case t.link != l || t.state != sent:
+	case sent == leaving:
 		t.to(absent)
 	case err != nil:
 		t.err = err
@@ -277,7 +293,7 @@ func (l *link) settle(t *topic, err error) {
 			}
 		}
 		t.to(absent)
-	case t.state == joining: // the client did not tell of the confirmation
+	default: // the client did not tell of the confirmation
 		b.confirm(t)
 	}
 	b.look(t)
