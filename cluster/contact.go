@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// meet begins to follow a lane, of which number k was used or will be used next. h.mu is held.
-func (h *hold) meet(id laneID, k uint64) *inlane {
+// meet begins to follow a lane, of which number k was used or will be used next. Its first was used as long ago as age
+// says, where it does. h.mu is held.
+func (h *hold) meet(id laneID, k uint64, age time.Duration) *inlane {
 	now := time.Now()
 	if len(h.lanes) >= maxInlanes {
 		h.evict()
@@ -15,22 +16,28 @@ func (h *hold) meet(id laneID, k uint64) *inlane {
 	h.lanes[id] = l
 	h.named[id.lane] = append(h.named[id.lane], l)
 	c := h.contact(id.from, now)
-	if k > 1 && !h.began(id.lane, c) {
+	if k > 1 && !h.began(id.lane, c, now, age) {
 		l.early, l.next = k, 1
 		h.miss(l, k)
 	}
 	return l
 }
 
+// flight is how long a message of a room may be on its way so that its lane is not taken to be younger than it is.
+const flight = 500 * time.Millisecond
+
 // began reports whether we listen to a lane that we have not met since before its first message. h.mu is held.
-func (h *hold) began(lane string, c *contact) bool {
+func (h *hold) began(lane string, c *contact, now time.Time, age time.Duration) bool {
 	switch {
 	case lane == directLane: // it is for this life of ours
 		return true
-	case lane == "" || h.one: // known by the first announcement, or by who has members of the room
+	case lane == "": // known by the first announcement
 		return false
 	}
 	since, ok := h.listening[lane]
+	if h.one { // a room's
+		return ok && age > 0 && now.Sub(since)-age > flight
+	}
 	return ok && !c.whole.IsZero() && !since.After(c.whole)
 }
 

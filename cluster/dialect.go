@@ -1,6 +1,9 @@
 package cluster
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A MessageKind says what a Message is.
 type MessageKind uint8
@@ -30,6 +33,10 @@ type Message struct {
 	// node's Life.
 	Routed bool
 	ToLife uint64
+	// Age is how long before this message the first of its lane was sent, where it is routed to a room and
+	// that is less than a minute; otherwise 0. A Tell and a Progress have it, so that who listened
+	// before knows that it missed the first.
+	Age time.Duration
 	// Offset is the place of a Tell in the bus's Log; set by the Node that receives it.
 	Offset string
 

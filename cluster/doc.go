@@ -42,8 +42,9 @@
 //
 // The account of a lane begins for a receiver with what it hears first of it: the sender's announcement, which
 // it has when the sender is in [Node.Peers], or a message. What was sent before, it does not miss. On the lane of
-// a room that is the first message after Enter; how far such a lane is, its sender tells on it a heartbeat after
-// its last message. At its end: what a sender said last before it was killed, and nobody
+// a room that is the first message after Enter, or the first of the lane where that was sent half a second and more
+// after Enter and something else of the lane comes within a minute; how far such a lane is, its sender tells on it
+// a heartbeat after its last message. At its end: what a sender said last before it was killed, and nobody
 // received, nobody can report.
 //
 // Who cannot be asked: a [Publisher] hears nothing, so what is lost of it is reported after a quarter of

@@ -23,7 +23,7 @@ func TestEarlyMark(t *testing.T) {
 			t.Errorf("number %d: got %v, want %v", k, took, want)
 		}
 	}
-	h.mark(id, 4)
+	h.mark(id, 4, 0)
 	h.step(time.Now().Add(time.Second), time.Second, true, true, pace{grace: time.Millisecond, wait: time.Minute})
 	accept(1, "1", true)
 	accept(1, "again", false)

@@ -131,7 +131,7 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 			}
 			return true
 		}
-		l = h.meet(id, k)
+		l = h.meet(id, k, w.age)
 	}
 	l.unordered = !ordered
 	if k < l.next {
@@ -307,7 +307,7 @@ func (h *hold) fill(l *inlane, first, last uint64, what heldKind) {
 }
 
 // mark takes in how far a sender is on a lane.
-func (h *hold) mark(id laneID, next uint64) {
+func (h *hold) mark(id laneID, next uint64, age time.Duration) {
 	if next == 0 || next > maxNumber {
 		return
 	}
@@ -318,7 +318,7 @@ func (h *hold) mark(id laneID, next uint64) {
 		if next == 1 && id.lane != "" {
 			return
 		}
-		l = h.meet(id, next)
+		l = h.meet(id, next, age)
 	}
 	l.heard = wall(time.Now())
 	h.miss(l, next)
@@ -328,7 +328,7 @@ func (h *hold) mark(id laneID, next uint64) {
 func (h *hold) marks(m *Message) {
 	from := sender{m.From, m.Life}
 	if m.Number > 0 {
-		h.mark(laneID{from, ""}, m.Number)
+		h.mark(laneID{from, ""}, m.Number, 0)
 	}
 	for _, x := range m.Marks {
 		switch {
@@ -336,7 +336,7 @@ func (h *hold) marks(m *Message) {
 		case !h.listens(x.Lane):
 			continue
 		}
-		h.mark(laneID{from, x.Lane}, x.Next)
+		h.mark(laneID{from, x.Lane}, x.Next, m.Age)
 	}
 	if m.Kind != Heartbeat {
 		return

@@ -36,6 +36,7 @@ type outlet struct {
 type outlane struct {
 	name   string
 	to     sender    // of a direct lane
+	born   time.Time // of a quiet lane: when it was made
 	quiet  bool      // not all listen to it: its marks go where its messages go
 	last   uint64    // number
 	said   time.Time // its last number, or how far it is: not before the announcement that was made then
@@ -59,6 +60,14 @@ func (o *outlet) next(l *outlane) (number uint64, waiting bool) {
 	return l.last, l.slots.failed > 0
 }
 
+// old returns for how long a lane has been there. A lane that is not quiet has none.
+func (l *outlane) old() time.Duration {
+	if !l.quiet {
+		return 0
+	}
+	return max(time.Since(l.born), 1)
+}
+
 // mark returns how far a lane is, for those who listen. What waits to be appended to a log they need not miss yet, as
 // it comes before all that follows; unless this is the end.
 func (l *outlane) mark(end bool) uint64 {
@@ -80,6 +89,9 @@ func (o *outlet) number(lane string, to sender, quiet bool) (l *outlane, number 
 			return nil, 0, false
 		}
 		l = &outlane{name: lane, to: to, quiet: quiet}
+		if quiet {
+			l.born = time.Now()
+		}
 		if to.id != "" {
 			if o.direct == nil {
 				o.direct = make(map[sender]*outlane)
@@ -148,7 +160,7 @@ func (o *outlet) marks(m *Message) (quiet []*Message) {
 		switch {
 		case !tell, !l.quiet && m.AllMarks:
 		case l.quiet && len(quiet) < maxQuiet:
-			p := &Message{Kind: Progress, Routed: l.to.id == "", To: l.to.id, ToLife: l.to.life, Marks: []Mark{{l.name, l.mark(end)}}}
+			p := &Message{Kind: Progress, Routed: l.to.id == "", To: l.to.id, ToLife: l.to.life, Age: l.old(), Marks: []Mark{{l.name, l.mark(end)}}}
 			quiet = append(quiet, p)
 		case !l.quiet && len(m.Marks) < maxMarks:
 			m.Marks = append(m.Marks, Mark{l.name, l.mark(end)})

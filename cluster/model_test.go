@@ -34,6 +34,9 @@ func TestModelLanes(t *testing.T) { testModel(t, lanes, *modelTime/3) }
 // TestModelLog does it on a log. There, what living nodes tell is delivered, all of it.
 func TestModelLog(t *testing.T) { testModel(t, aLog, *modelTime/3) }
 
+// TestModelRooms does it with what is routed to rooms, which have lanes of their own.
+func TestModelRooms(t *testing.T) { testModel(t, rooms, *modelTime/3) }
+
 // A medium is what carries a model's cluster.
 type medium int
 
@@ -41,6 +44,7 @@ const (
 	aBus medium = iota
 	lanes
 	aLog
+	rooms
 )
 
 func testModel(t *testing.T, on medium, limit time.Duration) {
@@ -61,7 +65,7 @@ func testModel(t *testing.T, on medium, limit time.Duration) {
 		}
 	}
 	t.Logf("%d runs: %+v", made, total)
-	if made >= 100 && (total.Repaired == 0 && on != aLog || total.Delayed == 0 || total.Duplicates == 0 || total.Asks == total.Complete) {
+	if made >= 100 && (total.Repaired == 0 && on != aLog || total.Delayed == 0 || total.Duplicates == 0 || total.Asks == total.Complete && on != rooms) {
 		t.Errorf("got %+v, want some of everything: the faults are too weak", total)
 	}
 }
@@ -175,6 +179,7 @@ func (m *model) join() *actor {
 	}
 	n, err := cluster.Join(context.Background(), bus, &cluster.Options{
 		ID: id, Name: id, Logger: slog.New(slog.DiscardHandler), OnGap: a.gap, OnMember: a.member,
+		RouteRooms: m.on == rooms,
 	})
 	if err != nil {
 		a.bus.Close()
@@ -185,6 +190,10 @@ func (m *model) join() *actor {
 		m.t.Errorf("Attach: %v", err)
 	}
 	for n.Open(context.Background(), "/") != nil {
+		time.Sleep(100 * time.Millisecond)
+	}
+	for m.on == rooms && n.Enter(context.Background(), "/", "0", "1") != nil {
+		n.Exit("/", "0", "1")
 		time.Sleep(100 * time.Millisecond)
 	}
 	m.mu.Lock()
@@ -269,7 +278,10 @@ func (a *actor) talk(name string, r *rand.Rand) {
 		case <-time.After(time.Duration(1+r.IntN(240)) * time.Millisecond):
 		}
 		op := &cluster.Op{Kind: cluster.Emit, Namespace: "/", Data: fmt.Appendf(nil, "%s/%d", name, k)}
-		if r.IntN(20) == 0 {
+		if a.m.on == rooms {
+			_, g, _ := strings.Cut(name, "/")
+			op.Rooms = []string{g} // one for each goroutine: across two, no order is promised
+		} else if r.IntN(20) == 0 {
 			op.Kind = cluster.EmitAck
 			a.question(op)
 			continue
@@ -429,8 +441,8 @@ func (m *model) run(total *modelSums) {
 		}
 	}
 	time.Sleep(200 * time.Millisecond)
-	if m.on == lanes {
-		time.Sleep(2 * time.Second) // until they have announced their lanes to those who listen now
+	if m.on == lanes || m.on == rooms {
+		time.Sleep(2 * time.Second) // until they have announced themselves to those who listen now
 	}
 	for _, a := range m.actors {
 		a.speak()
@@ -507,7 +519,7 @@ func (m *model) check() {
 				m.t.Errorf("%s, want %d together", what, s.sent)
 			case r.kept && s.kept && m.on == aLog && x.delivered < s.sent:
 				m.t.Errorf("%s, want all %d delivered", what, s.sent)
-			case m.on == lanes: // seen it was before its lanes were
+			case m.on == lanes || m.on == rooms: // seen it was before its lanes were
 			case x.seen >= 0 && got+int(st.Unattached) < s.sent-x.seen: // it became a member while we joined
 				m.t.Errorf("%s, want at least the %d that were sent since it was a member", what, s.sent-x.seen)
 			}

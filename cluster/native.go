@@ -37,7 +37,7 @@ const version = 1
 //
 //	header     0xA7, version (1 byte), kind (1 byte: 32 is added if it is routed to a room, 64 if it is for one
 //	           node), life (8 bytes, big endian), number, from (string); if it is for one node: to (string), toLife
-//	Tell 1     op
+//	Tell 1     op, and where it is routed to a room the age of its lane (nanoseconds; 0 from a minute on)
 //	Ask 2      request (string), op
 //	Reply 3    to (string), request (string), namespace (string), answer
 //	Heartbeat 4  name (string), started (time), version, flags (1 byte: 1 routes, 2 strange, 4 observer,
@@ -45,7 +45,7 @@ const version = 1
 //	Goodbye 5  marks
 //	Missing 6  spans
 //	Again 7    spans, marks, parts
-//	Progress 8 marks
+//	Progress 8 marks, and where it is for a room the age of its lane
 //
 //	marks      list of: lane (string), next
 //	spans      list of: lane (string), first, last, flags (1 byte: 1 void, 2 coming)
@@ -173,6 +173,7 @@ func appendBody(b []byte, m *Message) []byte {
 	switch m.Kind {
 	case Tell:
 		b = appendOp(b, m.Op)
+		b = appendAge(b, m)
 	case Ask:
 		b = appendString(b, m.Request)
 		b = appendOp(b, m.Op)
@@ -189,6 +190,7 @@ func appendBody(b []byte, m *Message) []byte {
 		b = appendMarks(b, m.Marks)
 	case Goodbye, Progress:
 		b = appendMarks(b, m.Marks)
+		b = appendAge(b, m)
 	case Missing:
 		b = appendSpans(b, m.Spans)
 	case Again:
@@ -252,6 +254,7 @@ func (r *reader) body(m *Message, node string) {
 	switch m.Kind {
 	case Tell:
 		m.Op = r.op()
+		r.age(m)
 	case Ask:
 		m.Request = r.string()
 		m.Op = r.op()
@@ -272,6 +275,7 @@ func (r *reader) body(m *Message, node string) {
 		m.Marks = r.marks()
 	case Goodbye, Progress:
 		m.Marks = r.marks()
+		r.age(m)
 	case Missing:
 		m.Spans = r.spans()
 	case Again:
@@ -283,6 +287,31 @@ func (r *reader) body(m *Message, node string) {
 	}
 	if m.Op != nil {
 		m.Namespace = m.Op.Namespace
+	}
+}
+
+const maxAge = time.Minute
+
+// aged reports whether m tells the age of a lane.
+func (m *Message) aged() bool {
+	return m.Routed && m.To == "" && (m.Kind == Tell || m.Kind == Progress)
+}
+
+func appendAge(b []byte, m *Message) []byte {
+	switch {
+	case !m.aged():
+		return b
+	case m.Age <= 0 || m.Age >= maxAge:
+		return append(b, 0)
+	}
+	return binary.AppendUvarint(b, uint64(m.Age))
+}
+
+func (r *reader) age(m *Message) {
+	if m.aged() {
+		if age := r.uint(); age < uint64(maxAge) {
+			m.Age = time.Duration(age)
+		}
 	}
 }
 

@@ -35,12 +35,12 @@ func examples() []*Message {
 		{Kind: Heartbeat, From: "node-a", Life: 3, Number: 12, Member: &Member{ID: "node-a", Name: "a name", Started: time.Unix(1, 2), Version: 1}},
 		{Kind: Heartbeat, From: "node-a", Life: 3, Number: 12, Member: &Member{ID: "node-a", Started: time.Unix(1, 2), Routes: true}, AllMarks: true, Marks: []Mark{{"l", 7}, {"", 1}}},
 		{Kind: Goodbye, From: "node-a", Life: 3, Number: 9},
-		{Kind: Tell, From: "node-a", Life: 3, Number: 5, Namespace: "/", Routed: true, Op: &Op{Kind: Emit, Namespace: "/", Selector: Selector{Rooms: []string{"r"}}, Data: []byte("[]")}},
+		{Kind: Tell, From: "node-a", Life: 3, Number: 5, Namespace: "/", Routed: true, Age: 5 * time.Second, Op: &Op{Kind: Emit, Namespace: "/", Selector: Selector{Rooms: []string{"r"}}, Data: []byte("[]")}},
 		{Kind: Tell, From: "node-a", Life: 3, Number: 5, To: "node-b", ToLife: 77, Namespace: "/", Op: &Op{Kind: Emit, Namespace: "/", Data: []byte("[]")}},
 		{Kind: Missing, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{Lane: "l", First: 3, Last: 400}, {First: 1}}},
 		{Kind: Again, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{"l", 3, 4, true, false}, {"l", 6, 6, false, true}}, Marks: []Mark{{"l", 9}}, Parts: []Part{{"l", 5, []byte("x")}}},
 		{Kind: Progress, From: "node-a", Life: 3, To: "node-b", Marks: []Mark{{"@", 9}}},
-		{Kind: Progress, From: "node-a", Life: 3, Routed: true, Marks: []Mark{{"atoll.room.x", 9}}},
+		{Kind: Progress, From: "node-a", Life: 3, Routed: true, Age: time.Second, Marks: []Mark{{"atoll.room.x", 9}}},
 	}
 }
 

@@ -85,6 +85,7 @@ type work struct {
 	ask  string // the request to answer; empty for what is told
 	size int64
 	hook func()
+	age  time.Duration // of the lane, where it was told
 
 	msg           *Message // for Options.OnMessage
 	topic, offset string   // where it stands in the log; with op nil, that the node has read so far
@@ -351,7 +352,7 @@ func (n *Node) malformed(topic string, data []byte, err error) {
 
 // accept has an operation that came on topic performed in its turn.
 func (n *Node) accept(m *Message, topic string, id laneID, bytes int, again bool) {
-	w := work{op: m.Op, from: m.From, size: int64(bytes) + weightOfOp(m.Op)}
+	w := work{op: m.Op, from: m.From, age: m.Age, size: int64(bytes) + weightOfOp(m.Op)}
 	if n.o.OnMessage != nil {
 		w.msg = m
 	}

@@ -84,6 +84,7 @@ func decodePart(from string, life, number uint64, data []byte) (*Message, error)
 		m.To, m.ToLife = r.string(), r.uint()
 	}
 	r.body(m, "")
+	m.Age = 0 // it was true when this was said first
 	if r.err == nil {
 		r.err = check(m)
 	}

@@ -357,6 +357,7 @@ func (n *Node) republish(l *outlane, k uint64, data []byte) error {
 		n.outlet.drop(l, k)
 		return err
 	}
+	m.Age = l.old()
 	topic, data, err := n.encode(m)
 	if err != nil {
 		n.outlet.drop(l, k)

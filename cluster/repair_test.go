@@ -376,6 +376,37 @@ func TestRoutedLanes(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		check(t, "in the end", b, "1 2")
 	})
+	simulate(t, "the first messages of a room", func(t *testing.T, hub *membus.Hub) {
+		a, b := join(t, hub, "a", routes), join(t, hub, "b", routes)
+		if err := b.Enter(t.Context(), "/", "r", "only"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		dropping(hub, "a", func() {
+			tell(t, a, "r", "1")
+			tell(t, a, "r", "2")
+		})
+		tell(t, a, "r", "3")
+		time.Sleep(time.Second)
+		dropping(hub, "a", func() { tell(t, a, "only", "4") })
+		time.Sleep(4 * time.Second)
+		check(t, "in the end", b, "1 2 3 4")
+	})
+	simulate(t, "who enters when there were some", func(t *testing.T, hub *membus.Hub) {
+		a, b := join(t, hub, "a", routes), join(t, hub, "b", routes)
+		time.Sleep(5 * time.Second)
+		tell(t, a, "r", "before")
+		time.Sleep(5 * time.Second)
+		if err := b.Enter(t.Context(), "/", "r"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		tell(t, a, "r", "1")
+		time.Sleep(100 * time.Millisecond)
+		check(t, "soon", b, "1")
+		time.Sleep(4 * time.Second)
+		check(t, "in the end", b, "1")
+	})
 	simulate(t, "for one socket", func(t *testing.T, hub *membus.Hub) {
 		a, b := join(t, hub, "a", routes), join(t, hub, "b", routes)
 		time.Sleep(5 * time.Second)

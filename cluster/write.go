@@ -50,6 +50,9 @@ func (n *Node) write(m *Message) (s sheet, err error) {
 		}
 		s.lane, m.Number, s.waiting = n.outlet.number(lane, to, quiet)
 		s.number = m.Number
+		if quiet && s.lane != nil {
+			m.Age = s.lane.old()
+		}
 	}
 	var body []byte
 	if isNative {
