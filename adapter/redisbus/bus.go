@@ -96,6 +96,7 @@ type Bus struct {
 	closed  bool
 	topics  map[string]*topic // what somebody wants, or the connection has
 	dirty   []*topic          // where the keeper should look
+	refused []*topic          // what Redis did not let it subscribe to; the keeper's alone
 }
 
 type counters struct{ published, failed, received, reconnects atomic.Uint64 }
@@ -191,9 +192,11 @@ func (b *Bus) publish(ctx context.Context, topic string, msg []byte) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
+	start := time.Now()
 	err := b.client.Do(limited, cmd).Error()
-	// The client may notice the deadline before the context does.
-	if err != nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
+	// The client may notice the deadline before the context does; a shorter one of the caller's says nothing about Redis.
+	if err != nil && ctx.Err() == nil && time.Since(start) > b.timeout*9/10 &&
+		(errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
 		b.probe()
 		return fmt.Errorf("%w for %v", ErrAway, b.timeout)
 	}
@@ -207,9 +210,9 @@ func (b *Bus) probe() {
 	if b.closed || !b.away.CompareAndSwap(false, true) {
 		return
 	}
-	b.log.Warn("redisbus: Redis does not answer; messages are not sent until it does", "waited", b.timeout)
 	b.tasks.Go(func() {
 		defer b.away.Store(false)
+		b.log.Warn("redisbus: Redis does not answer; messages are not sent until it does", "waited", b.timeout)
 		for pause := firstPause; b.ctx.Err() == nil; pause = min(2*pause, longestPause) {
 			ctx, cancel := context.WithTimeout(b.ctx, b.timeout)
 			err := b.client.Do(ctx, b.client.B().Ping().Build()).Error()

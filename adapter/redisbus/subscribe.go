@@ -25,6 +25,7 @@ type topic struct {
 	name  string
 	subs  []*subscription // who wants it; replaced, never changed
 	state state
+	err   error         // why Redis refused it the last time
 	dirty bool          // it is on the Bus's list
 	moved chan struct{} // closed when state changes; nil while nobody waits for that
 }
@@ -133,6 +134,12 @@ func (b *Bus) await(ctx context.Context, t *topic, ok func() bool) error {
 		case <-b.ctx.Done():
 			return ErrClosed
 		case <-ctx.Done():
+			b.mu.Lock()
+			refused := t.err
+			b.mu.Unlock()
+			if refused != nil {
+				return refused
+			}
 			return fmt.Errorf("%w: %w", ErrAway, context.Cause(ctx))
 		}
 	}
@@ -216,6 +223,7 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 	defer client.Close()
 	broken := client.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: b.dispatch})
 	defer b.lose()
+	var retry <-chan time.Time
 	for {
 		if err := b.reconcile(client); err != nil {
 			return worked, err
@@ -225,14 +233,30 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 			b.log.Info("redisbus: subscribed again")
 		}
 		worked = true
+		if retry == nil && len(b.refused) > 0 {
+			retry = time.After(longestPause)
+		}
 		select {
 		case <-b.wake:
+		case <-retry:
+			retry = nil
+			b.reconsider()
 		case err := <-broken:
 			return worked, err
 		case <-b.ctx.Done():
 			return worked, nil
 		}
 	}
+}
+
+// reconsider has what Redis refused tried again.
+func (b *Bus) reconsider() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.refused {
+		b.look(t)
+	}
+	b.refused = nil
 }
 
 // wanted reports whether anybody subscribes to anything.
@@ -251,6 +275,7 @@ func (b *Bus) wanted() bool {
 func (b *Bus) lose() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.refused = nil
 	for _, t := range b.topics {
 		if t.state != absent {
 			t.to(absent)
@@ -282,10 +307,41 @@ func (b *Bus) reconcile(client rueidis.DedicatedClient) error {
 
 	for len(missing)+len(gone) > 0 {
 		m, g := min(len(missing), batch), min(len(gone), batch)
-		if err := b.exchange(client, missing[:m], gone[:g]); err != nil {
+		err := b.exchange(client, missing[:m], gone[:g])
+		if _, refused := rueidis.IsRedisErr(err); refused {
+			err = b.oneByOne(client, missing[:m], gone[:g])
+		}
+		if err != nil {
 			return err
 		}
 		missing, gone = missing[m:], gone[g:]
+	}
+	return nil
+}
+
+// oneByOne is exchange where Redis refused something: the others shall not suffer from it. What is refused is tried
+// again later.
+func (b *Bus) oneByOne(client rueidis.DedicatedClient, missing, gone []*topic) error {
+	for _, t := range missing {
+		err := b.exchange(client, []*topic{t}, nil)
+		if _, refused := rueidis.IsRedisErr(err); refused {
+			b.mu.Lock()
+			t.err = err
+			t.to(absent)
+			if len(t.subs) == 0 {
+				b.look(t)
+			} else {
+				b.refused = append(b.refused, t)
+			}
+			b.mu.Unlock()
+		} else if err != nil {
+			return err
+		}
+	}
+	for _, t := range gone {
+		if err := b.exchange(client, nil, []*topic{t}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -317,6 +373,7 @@ func (b *Bus) exchange(client rueidis.DedicatedClient, missing, gone []*topic) e
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, t := range missing {
+		t.err = nil
 		t.to(subscribed)
 		b.look(t) // it may be wanted no more by now
 	}
