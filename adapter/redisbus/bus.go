@@ -97,6 +97,7 @@ type Bus struct {
 	topics  map[string]*topic // what somebody wants, or the connection has
 	dirty   []*topic          // where the keeper should look
 	refused []*topic          // what Redis did not let it subscribe to; the keeper's alone
+	slot    string            // in a Redis Cluster: a key of the server that has the subscriptions; the keeper's alone
 }
 
 type counters struct{ published, failed, received, reconnects atomic.Uint64 }

@@ -2,6 +2,7 @@ package redisbus
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -223,6 +224,7 @@ func (b *Bus) connection(again bool) (worked bool, err error) {
 	defer client.Close()
 	broken := client.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: b.dispatch})
 	defer b.lose()
+	b.slot = rand.Text()
 	var retry <-chan time.Time
 	for {
 		if err := b.reconcile(client); err != nil {
@@ -366,6 +368,9 @@ func (b *Bus) exchange(client rueidis.DedicatedClient, missing, gone []*topic) e
 	ctx, cancel := context.WithTimeout(b.ctx, commandTimeout)
 	defer cancel()
 	for _, cmd := range cmds {
+		if b.client.Mode() == rueidis.ClientModeCluster {
+			cmd = cmd.SetSlot(b.slot) // to a server that has slots: Count sees these, and not all others
+		}
 		if err := client.Do(ctx, cmd).Error(); err != nil {
 			return err
 		}
