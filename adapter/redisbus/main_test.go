@@ -31,12 +31,12 @@ func open(t testing.TB, s *redistest.Server, o *redisbus.Options) *redisbus.Bus 
 	return b
 }
 
-// eventually waits until ok, for ten seconds at most.
+// eventually waits until ok, for a minute at most.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s, got no: %s", what)
+			t.Fatalf("after a minute, got no: %s", what)
 		}
 	}
 }
