@@ -41,6 +41,34 @@ func (h *hold) began(lane string, c *contact, now time.Time, age time.Duration) 
 	return ok && !c.whole.IsZero() && !since.After(c.whole)
 }
 
+// maxVoid is how many runs of early numbers are remembered as passed over.
+const maxVoid = 16
+
+// pass notes that numbers from before we listened, as it seemed, were not waited for.
+func (l *inlane) pass(r run) {
+	if l.void = append(l.void, r); len(l.void) > maxVoid {
+		l.void = append(l.void[:0], l.void[1:]...)
+	}
+}
+
+// revive reports whether k was passed over, once.
+func (l *inlane) revive(k uint64) bool {
+	for i, r := range l.void {
+		if k < r.first || r.last < k {
+			continue
+		}
+		l.void = slices.Delete(l.void, i, i+1)
+		if r.first < k {
+			l.pass(run{r.first, k - 1})
+		}
+		if k < r.last {
+			l.pass(run{k + 1, r.last})
+		}
+		return true
+	}
+	return false
+}
+
 // contact returns what we know of a sender. h.mu is held.
 func (h *hold) contact(s sender, now time.Time) *contact {
 	c := h.contacts[s]

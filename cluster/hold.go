@@ -53,6 +53,7 @@ type inlane struct {
 	known uint64 // all before it were used by the sender, as far as we know
 	early uint64 // numbers before it were used before we listened, as it seems: nobody misses them
 	did   uint64 // the highest that was performed
+	void  []run  // of those before early, what was passed over without waiting
 	held  []held // behind next, in order
 	lost  []run  // the last ones that were reported
 	heard time.Time
@@ -138,6 +139,9 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 		if l.did < k && k < l.early && ordered && h.put(w) {
 			l.did = k // the lane's mark came by another way, long before it
 			return true
+		}
+		if w.ask != "" && ordered && l.revive(k) && h.put(w) {
+			return true // somebody waits for an answer, and has no order with what was faster
 		}
 		if l.wasLost(k) {
 			h.count.late.Add(1)
@@ -275,6 +279,9 @@ func (h *hold) settle(l *inlane) {
 
 // lose reports numbers as lost, except those from before we listened. h.mu is held.
 func (h *hold) lose(l *inlane, r run) {
+	if r.first < l.early {
+		l.pass(run{r.first, min(r.last, l.early-1)})
+	}
 	if r.first = max(r.first, l.early); r.first > r.last {
 		return
 	}

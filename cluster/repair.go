@@ -21,6 +21,7 @@ type plea struct {
 
 // A pace says how long to wait for what.
 type pace struct {
+	holds  bool          // what is behind a hole is held, unless it comes from a log
 	grace  time.Duration // how late a message may come of itself
 	retry  time.Duration // between two questions
 	wait   time.Duration // until numbers are given up
@@ -30,7 +31,7 @@ type pace struct {
 // paceOf returns the times of a node.
 func paceOf(o *Options) pace {
 	beat := o.Heartbeat
-	p := pace{grace: max(beat/50, time.Millisecond), retry: max(beat/4, time.Millisecond), wait: o.RepairWait, unable: o.RepairWait / 4}
+	p := pace{holds: o.RepairWait >= 0, grace: max(beat/50, time.Millisecond), retry: max(beat/4, time.Millisecond), wait: o.RepairWait, unable: o.RepairWait / 4}
 	if p.wait < 0 {
 		p.wait, p.unable = beat, beat
 	}
@@ -66,6 +67,9 @@ func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (p
 		limit := p.wait
 		if l.from.id == Emitter {
 			limit = p.unable
+		}
+		if l.unordered && p.holds {
+			limit *= 8 // the log has it, or is to have it: who is slow to read has lost nothing
 		}
 		if l.waited >= limit {
 			h.fill(l, l.next, min(l.upTo, l.known)-1, missed)

@@ -29,7 +29,7 @@ type Options struct {
 	// node reads both, whatever it is set to).
 	SharedResponses bool
 
-	// PublishTimeout is how long Publish waits for Redis to take a message, once; after
+	// PublishTimeout is how long Publish waits for Redis to take a message, once, and a second more for each MiB of it; after
 	// that, until Redis answers again, it fails at once. If zero, 1 second.
 	PublishTimeout time.Duration
 
@@ -191,15 +191,16 @@ func (b *Bus) publish(ctx context.Context, topic string, msg []byte) error {
 	if b.client.Mode() == rueidis.ClientModeCluster {
 		cmd = cmd.SetSlot(b.prefix) // one connection, one order
 	}
-	limited, cancel := context.WithTimeout(ctx, b.timeout)
+	timeout := b.timeout + time.Duration(len(msg)>>10)*time.Millisecond
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
 	err := b.client.Do(limited, cmd).Error()
 	// The client may notice the deadline before the context does; a shorter one of the caller's says nothing about Redis.
-	if err != nil && ctx.Err() == nil && time.Since(start) > b.timeout*9/10 &&
+	if err != nil && ctx.Err() == nil && time.Since(start) > timeout*9/10 &&
 		(errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
 		b.probe()
-		return fmt.Errorf("%w for %v", ErrAway, b.timeout)
+		return fmt.Errorf("%w for %v", ErrAway, timeout)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ package redisbus_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -28,6 +29,9 @@ func (b ownBus) Close() error {
 	return err
 }
 
+// patient lets a Redis on a busy machine think.
+var patient = &redisbus.Options{PublishTimeout: 10 * time.Second}
+
 func dialBus(addr string) (cluster.Bus, error) {
 	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, ForceSingleClient: true})
 	if err != nil {
@@ -38,12 +42,12 @@ func dialBus(addr string) (cluster.Bus, error) {
 
 func TestBus(t *testing.T) {
 	s := redistest.Start(t)
-	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, s, nil) })
+	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, s, patient) })
 }
 
 func TestCluster(t *testing.T) {
 	s := redistest.Start(t)
-	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, s, nil) })
+	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, s, patient) })
 }
 
 // TestFrozen stops the process of a node: it is missed by name.
@@ -53,7 +57,7 @@ func TestFrozen(t *testing.T) {
 
 func openNative(t testing.TB, addr string) cluster.Bus {
 	c := dial(t, addr)
-	b := redisbus.NewNative(c, nil)
+	b := redisbus.NewNative(c, patient)
 	t.Cleanup(func() { b.Close() })
 	return b
 }

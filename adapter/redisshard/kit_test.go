@@ -4,6 +4,7 @@ package redisshard_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/atollhq/atoll/adapter/redisshard"
 	"github.com/atollhq/atoll/cluster"
@@ -11,16 +12,21 @@ import (
 	"github.com/atollhq/atoll/internal/redistest"
 )
 
+// patient lets a Redis on a busy machine think.
+func patient(m redisshard.Mode) *redisshard.Options {
+	return &redisshard.Options{Mode: m, PublishTimeout: 10 * time.Second}
+}
+
 func TestBus(t *testing.T) {
 	s := redistest.Start(t)
-	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, nil, s.Addr()) })
+	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, patient(redisshard.Static), s.Addr()) })
 }
 
 func TestCluster(t *testing.T) {
 	s := redistest.Start(t)
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
-			o := &redisshard.Options{Mode: mode}
+			o := patient(mode)
 			clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, o, s.Addr()) })
 		})
 	}
@@ -31,11 +37,11 @@ func TestRedisCluster(t *testing.T) {
 	settle(t)
 	addrs := redistest.StartCluster(t)
 	t.Run("bus", func(t *testing.T) {
-		clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, nil, addrs...) })
+		clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, patient(redisshard.Static), addrs...) })
 	})
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
-			o := &redisshard.Options{Mode: mode}
+			o := patient(mode)
 			clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, o, addrs...) })
 			if mode != redisshard.Static && !testing.Short() {
 				clustertest.TestRouted(t, func(t *testing.T) cluster.Bus { return open(t, o, addrs...) })
@@ -49,7 +55,7 @@ func TestRouted(t *testing.T) {
 	s := redistest.Start(t)
 	for _, mode := range modes[1:] {
 		t.Run(string(mode), func(t *testing.T) {
-			o := &redisshard.Options{Mode: mode}
+			o := patient(mode)
 			clustertest.TestRouted(t, func(t *testing.T) cluster.Bus { return open(t, o, s.Addr()) })
 		})
 	}

@@ -155,7 +155,7 @@ func (b *Bus) append(ctx context.Context, topic string, msg []byte) (at id, err 
 	if b.o.MaxLen > 0 {
 		cmd = cmd.Args("MAXLEN", "~", strconv.FormatInt(b.o.MaxLen, 10))
 	}
-	limited, cancel := context.WithTimeout(ctx, b.o.PublishTimeout+time.Duration(len(msg)>>13)*time.Millisecond)
+	limited, cancel := context.WithTimeout(ctx, b.o.PublishTimeout+time.Duration(len(msg)>>10)*time.Millisecond)
 	defer cancel()
 	text, err := b.client.Do(limited, cmd.Args("*").Args(fields...).Build()).ToString()
 	// The client may notice the deadline before the context does.

@@ -4,6 +4,7 @@ package redisstream_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/atollhq/atoll/adapter/redisstream"
 	"github.com/atollhq/atoll/cluster"
@@ -13,21 +14,24 @@ import (
 	"github.com/atollhq/atoll/recovery/recoverytest"
 )
 
+// patience is how long a Redis on a busy machine may think.
+const patience = 10 * time.Second
+
 func TestBus(t *testing.T) {
 	s := redistest.Start(t)
-	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, s, nil) })
+	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience}) })
 }
 
 func TestCluster(t *testing.T) {
 	s := redistest.Start(t)
-	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, s, nil) })
+	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience}) })
 }
 
 // TestStreams runs the kit on several streams.
 func TestStreams(t *testing.T) {
 	s := redistest.Start(t)
 	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus {
-		return open(t, s, &redisstream.Options{StreamName: "other", ChannelPrefix: "mine", StreamCount: 3, Logger: quiet})
+		return open(t, s, &redisstream.Options{StreamName: "other", ChannelPrefix: "mine", StreamCount: 3, Logger: quiet, PublishTimeout: patience})
 	})
 }
 
@@ -35,7 +39,7 @@ func TestStreams(t *testing.T) {
 func TestSharded(t *testing.T) {
 	s := redistest.Start(t)
 	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus {
-		return open(t, s, &redisstream.Options{UseShardedPubSub: true, OnlyPlaintext: true, Logger: quiet})
+		return open(t, s, &redisstream.Options{UseShardedPubSub: true, OnlyPlaintext: true, Logger: quiet, PublishTimeout: patience})
 	})
 }
 
@@ -68,7 +72,7 @@ func TestFaults(t *testing.T) {
 
 func TestSessions(t *testing.T) {
 	s := redistest.Start(t)
-	recoverytest.TestSessions(t, func(t testing.TB) recovery.Sessions { return open(t, s, nil) }, nil)
+	recoverytest.TestSessions(t, func(t testing.TB) recovery.Sessions { return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience}) }, nil)
 }
 
 // TestRedisCluster runs the kits on three Redis servers that are one Redis Cluster.
@@ -76,9 +80,9 @@ func TestRedisCluster(t *testing.T) {
 	settleClients(t)
 	addrs := redistest.StartCluster(t)
 	for name, o := range map[string]redisstream.Options{
-		"one stream":    {Logger: quiet},
-		"sharded":       {Logger: quiet, StreamName: "sharded", ChannelPrefix: "sharded", UseShardedPubSub: true},
-		"three streams": {Logger: quiet, StreamName: "three", ChannelPrefix: "three", StreamCount: 3},
+		"one stream":    {Logger: quiet, PublishTimeout: patience},
+		"sharded":       {Logger: quiet, PublishTimeout: patience, StreamName: "sharded", ChannelPrefix: "sharded", UseShardedPubSub: true},
+		"three streams": {Logger: quiet, PublishTimeout: patience, StreamName: "three", ChannelPrefix: "three", StreamCount: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			open := func(t testing.TB) *redisstream.Bus { return openCluster(t, &o, addrs...) }

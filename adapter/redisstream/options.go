@@ -42,7 +42,7 @@ type Options struct {
 	// size, instead of MessagePack.
 	OnlyPlaintext bool
 
-	// PublishTimeout is how long Publish waits for Redis to take a message, once, and a second more for each 8 MB of
+	// PublishTimeout is how long Publish waits for Redis to take a message, once, and a second more for each MiB of
 	// it; after that, until Redis answers again, it fails at once. If zero, 1 second. Each node may have its own.
 	PublishTimeout time.Duration
 
