@@ -19,12 +19,16 @@ const patience = 10 * time.Second
 
 func TestBus(t *testing.T) {
 	s := redistest.Start(t)
-	clustertest.TestBus(t, func(t *testing.T) cluster.Bus { return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience}) })
+	clustertest.TestBus(t, func(t *testing.T) cluster.Bus {
+		return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience})
+	})
 }
 
 func TestCluster(t *testing.T) {
 	s := redistest.Start(t)
-	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus { return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience}) })
+	clustertest.TestCluster(t, func(t *testing.T) cluster.Bus {
+		return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience})
+	})
 }
 
 // TestStreams runs the kit on several streams.
@@ -72,7 +76,9 @@ func TestFaults(t *testing.T) {
 
 func TestSessions(t *testing.T) {
 	s := redistest.Start(t)
-	recoverytest.TestSessions(t, func(t testing.TB) recovery.Sessions { return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience}) }, nil)
+	recoverytest.TestSessions(t, func(t testing.TB) recovery.Sessions {
+		return open(t, s, &redisstream.Options{Logger: quiet, PublishTimeout: patience})
+	}, nil)
 }
 
 // TestRedisCluster runs the kits on three Redis servers that are one Redis Cluster.

@@ -63,7 +63,7 @@ arguments. It ends with status 3 when some did not answer in time.`,
 			}
 			e := emitter.New(bus.Bus, &emitter.Options{Key: key()})
 			if ask {
-				if e, err = emitter.Connect(ctx, bus.Bus, &emitter.Options{Key: key()}); err != nil {
+				if e, err = emitter.Connect(ctx, bus.Bus, &emitter.Options{Key: key(), Settle: lookSettle}); err != nil {
 					bus.close()
 					return fmt.Errorf("cannot listen to the cluster over %s: %w", bus.name, err)
 				}

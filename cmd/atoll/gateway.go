@@ -50,7 +50,7 @@ line; the file is read again when it changes, so tokens are changed without an i
 				return err
 			}
 			defer bus.close()
-			em, err := emitter.Connect(ctx, bus.Bus, &emitter.Options{Key: key(), Logger: slog.Default()})
+			em, err := emitter.Connect(ctx, bus.Bus, &emitter.Options{Key: key(), Settle: lookSettle, Logger: slog.Default()})
 			if err != nil {
 				return fmt.Errorf("cannot listen to the cluster over %s: %w", bus.name, err)
 			}
@@ -68,7 +68,7 @@ line; the file is read again when it changes, so tokens are changed without an i
 			defer stop()
 			return l.serve(ctx, gatewayRoutes(h), func(url string) {
 				fmt.Fprintf(cmd.OutOrStdout(), "Serving %s/emit for the cluster over %s. Ctrl-C ends it.\n", url, bus.name)
-			}, func(context.Context) error { return nil })
+			}, nil)
 		},
 	}
 	f := cmd.Flags()

@@ -65,7 +65,8 @@ func (l *listenFlags) listen() (net.Listener, string, error) {
 	return ln, scheme + "://" + net.JoinHostPort(host, port), nil
 }
 
-// serve serves until ctx ends, then shuts down, and returns when all is over.
+// serve serves until ctx ends, then shuts down, and returns when all is over. Where shutdown is
+// nil, it waits for the requests in work.
 func (l *listenFlags) serve(ctx context.Context, h http.Handler, ready func(url string), shutdown func(context.Context) error) error {
 	ln, url, err := l.listen()
 	if err != nil {
@@ -85,6 +86,9 @@ func (l *listenFlags) serve(ctx context.Context, h http.Handler, ready func(url 
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endGrace)
 	defer cancel()
+	if shutdown == nil {
+		shutdown = server.Shutdown // what is in work is done, and nothing else goes on
+	}
 	if err := shutdown(end); err != nil {
 		slog.Warn("sessions were cut", "err", err)
 	}

@@ -42,7 +42,7 @@ func (l *lookFlags) ask(ctx context.Context, f func(ctx context.Context, em *emi
 		return err
 	}
 	defer bus.close()
-	em, err := emitter.Connect(ctx, bus.Bus, &emitter.Options{Key: key(), Timeout: l.timeout, Logger: slog.Default()})
+	em, err := emitter.Connect(ctx, bus.Bus, &emitter.Options{Key: key(), Settle: lookSettle, Timeout: l.timeout, Logger: slog.Default()})
 	if err != nil {
 		return fmt.Errorf("cannot listen to the cluster over %s: %w", bus.name, err)
 	}
@@ -189,3 +189,7 @@ func ago(d time.Duration) string {
 	}
 	return strconv.Itoa(int(d.Hours()/24)) + "d"
 }
+
+// lookSettle is how long a command listens for the nodes that are there before it asks them: a node
+// that was not heard is not waited for.
+const lookSettle = 500 * time.Millisecond

@@ -36,7 +36,7 @@ It ends with status 3 when a node did not answer in time.`,
 				return err
 			}
 			defer bus.close()
-			node, err := cluster.Join(ctx, bus.Bus, &cluster.Options{Observer: true, Key: key(), Logger: slog.Default()})
+			node, err := cluster.Join(ctx, bus.Bus, &cluster.Options{Observer: true, Key: key(), Settle: lookSettle, Logger: slog.Default()})
 			if err != nil {
 				return fmt.Errorf("cannot listen to the cluster over %s: %w", bus.name, err)
 			}

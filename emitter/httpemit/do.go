@@ -37,6 +37,9 @@ func (h *Handler) do(ctx context.Context, it item, room *int) result {
 	case "":
 		h.failed.Store(0)
 	case unavailable, timedOut:
+		if errors.Is(ctx.Err(), context.Canceled) || r.Code == timedOut && it.TimeoutMs != nil {
+			break // who left, or would not wait, says nothing about the medium
+		}
 		h.failed.Store(time.Now().UnixNano())
 	}
 	return r

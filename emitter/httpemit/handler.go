@@ -82,6 +82,12 @@ func (h *Handler) Health() http.Handler {
 
 // ServeHTTP answers a request whatever its path is.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Who sends or reads slowly does not keep a place, and who has no token no connection either: net/http
+	// reads the rest of a body before it answers. What cannot have deadlines works without.
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(h.o.MaxTime))
+	_ = c.SetWriteDeadline(time.Now().Add(2*h.o.MaxTime + time.Second))
+	defer c.SetWriteDeadline(time.Time{})
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		respond(w, http.StatusMethodNotAllowed, &result{Code: wrongMethod, Error: "operations come by POST"})
@@ -106,12 +112,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
-	// Who sends or reads slowly does not keep a place. What cannot have deadlines works without.
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(h.o.MaxTime))
-	_ = c.SetWriteDeadline(time.Now().Add(2*h.o.MaxTime + time.Second))
-	defer c.SetWriteDeadline(time.Time{})
-
 	lines, ok := format(r.Header.Get("Content-Type"))
 	if !ok { // a form of another site's page could send anything else
 		respond(w, http.StatusUnsupportedMediaType, &result{Code: wrongType, Error: "Content-Type must be application/json or application/x-ndjson"})

@@ -45,9 +45,8 @@ type wire struct {
 type names []string
 
 func (n *names) UnmarshalJSON(b []byte) error {
-	if string(b) == "null" {
-		*n = nil
-		return nil
+	if string(b) == "null" { // what some languages make of an empty list must not mean everybody
+		return errors.New("null names no rooms: leave the field out where all are meant")
 	}
 	var many []string
 	if err := json.Unmarshal(b, &many); err != nil {
