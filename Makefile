@@ -1,6 +1,6 @@
 # By hand what ./test does for all of it.
 
-.PHONY: fmt vet test kit suite bench
+.PHONY: fmt vet test kit suite bench adapters
 
 fmt: ## write the format
 	gofmt -w $$(git ls-files '*.go')
@@ -19,3 +19,6 @@ suite: ## the cases of the protocol suites, the official clients, servers and a 
 
 bench: ## benchmarks; compare two runs with benchstat
 	go test -run '^$$' -bench . -benchmem ./...
+
+adapters: ## the tests of the adapters, and the table of docs/adapters.md from what they show
+	go test -json -p 2 ./adapter/... ./e2e | go run ./.ci/promises
