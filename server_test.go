@@ -64,7 +64,9 @@ func TestEventsInOrder(t *testing.T) {
 			if n == 1 {
 				time.Sleep(time.Second) // the others wait
 			}
-			s.Join(fmt.Sprint("room", n))
+			if n > 0 { // the client has left before; with the first it may still be there
+				s.Join(fmt.Sprint("room", n))
+			}
 			r.add("n %d", n)
 			return nil
 		})
