@@ -22,6 +22,7 @@ type plea struct {
 // A pace says how long to wait for what.
 type pace struct {
 	holds  bool          // what is behind a hole is held, unless it comes from a log
+	early  time.Duration // how late, where a lane begins and its mark did not come on it
 	grace  time.Duration // how late a message may come of itself
 	retry  time.Duration // between two questions
 	wait   time.Duration // until numbers are given up
@@ -31,7 +32,7 @@ type pace struct {
 // paceOf returns the times of a node.
 func paceOf(o *Options) pace {
 	beat := o.Heartbeat
-	p := pace{holds: o.RepairWait >= 0, grace: max(beat/50, time.Millisecond), retry: max(beat/4, time.Millisecond), wait: o.RepairWait, unable: o.RepairWait / 4}
+	p := pace{holds: o.RepairWait >= 0, early: max(beat/4, 250*time.Millisecond), grace: max(beat/50, time.Millisecond), retry: max(beat/4, time.Millisecond), wait: o.RepairWait, unable: o.RepairWait / 4}
 	if p.wait < 0 {
 		p.wait, p.unable = beat, beat
 	}
@@ -53,7 +54,11 @@ func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (p
 			continue
 		}
 		late := now.Sub(l.since)
-		if l.next < l.early && late >= p.grace {
+		early := p.grace
+		if !h.one {
+			early = p.early // its goroutines may be on their way to the medium, and nobody asks them
+		}
+		if l.next < l.early && late >= early {
 			h.fill(l, l.next, l.early-1, missed)
 			continue
 		}

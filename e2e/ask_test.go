@@ -95,6 +95,9 @@ func (w *world) remotes(t *testing.T) {
 	js, own := jsActor{w.js, ""}, goActor{w.a}
 	w.clients.forget()
 	fetched("emit", object{"event": "direct", "args": []any{5, []byte("b")}})
+	if w.late {
+		eventually(t, "an event at b1", func() bool { return len(w.clients.of("b1")) > 0 })
+	}
 	wantOnly(t, w.barrier(t, js, everybody...), []string{"b1"}, "direct("+text(5, []byte("b"))+")")
 	if got, want := string(fetched("ask", object{"event": "direct", "args": []any{6}})), text(object{"ack of": "b1", "bytes": []byte{1, 2}}); got != want {
 		t.Errorf("ack of a remote socket: got %s, want %s", got, want)

@@ -155,6 +155,7 @@ func TestOvertaking(t *testing.T) {
 		k := g.ws(id)
 		k.send("2probe")
 		k.want("3probe")
+		synctest.Wait() // the server knows that it has said so
 		time.AfterFunc(2*time.Millisecond, func() { k.send("5") })
 		if status, _ := g.get(id); status != 400 {
 			t.Errorf("poll after the change, which is read before it: got %d, want 400", status)
