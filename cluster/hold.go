@@ -12,6 +12,7 @@ import (
 // or reported as lost, once, and none before the one before it.
 type hold struct {
 	limit int64                                                   // bytes that may be held
+	log   bool                                                    // what is told comes from a log
 	one   bool                                                    // "" is the only lane that all listen to
 	put   func(w work) bool                                       // queues an operation; false if there is no room
 	gap   func(from string, first, last uint64)                   // reports numbers as lost
@@ -98,7 +99,7 @@ const (
 
 // init makes the hold of a node ready.
 func (h *hold) init(n *Node) {
-	h.limit, h.one = n.o.MaxQueue, n.native
+	h.limit, h.one, h.log = n.o.MaxQueue, n.native, n.logbook.log != nil
 	h.put = func(w work) bool { return n.inbox.put(w, w.size) }
 	h.gap = n.gap
 	h.wake = make(chan struct{}, 1)

@@ -125,8 +125,8 @@ func Join(ctx context.Context, bus Bus, o *Options) (*Node, error) {
 	_, n.numbers = n.dialect.(Laner)
 	n.outlet.kept.limit = max(opts.Resend, 0)
 	n.batch.Store(batchSize)
-	n.hold.init(n)
 	n.logbook.log, _ = bus.(Log)
+	n.hold.init(n)
 	n.initRouting()
 	n.outbox.limit = opts.MaxQueue
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())

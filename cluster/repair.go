@@ -73,7 +73,7 @@ func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (p
 		if l.from.id == Emitter {
 			limit = p.unable
 		}
-		if l.unordered && p.holds && !h.trims(now) {
+		if (l.unordered || h.log && len(l.held) == 0) && p.holds && !h.trims(now) {
 			limit *= 8 // the log has it, or is to have it: who is slow to read has lost nothing
 		}
 		if l.waited >= limit {
