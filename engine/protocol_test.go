@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,10 +49,12 @@ func TestPollingMessages(t *testing.T) {
 func TestPollWaits(t *testing.T) {
 	inMemory(t, nil, echoes, func(g *rig) {
 		id := g.openPoll()
-		go func() {
+		var posting sync.WaitGroup
+		defer posting.Wait()
+		posting.Go(func() {
 			time.Sleep(time.Second)
 			g.post(id, "4a\x1e4b")
-		}()
+		})
 		start := time.Now()
 		if status, body := g.get(id); status != 200 || body != "4a\x1e4b" {
 			t.Errorf("got %d %q, want 200 4a|4b", status, body)

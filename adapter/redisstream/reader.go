@@ -61,6 +61,12 @@ func (b *Bus) readOne(ctx context.Context, s *subscription, key string) error {
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	if s.start == nil {
+		s.start = make(map[string]id)
+	}
+	s.start[key] = st.last
+	s.mu.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -81,7 +87,6 @@ func (b *Bus) readOne(ctx context.Context, s *subscription, key string) error {
 		})
 	}
 	s.readers = append(s.readers, r)
-	s.start = st.last
 	r.subs[s] = struct{}{}
 	b.subs[s] = struct{}{}
 	return nil
@@ -213,10 +218,10 @@ func (r *reader) gap(at id) {
 	r.bus.count.trimmed.Add(1)
 	for s := range r.subscriptions() {
 		s.mu.Lock()
-		if s.deliver != nil && s.start.before(at) {
+		if s.deliver != nil && s.start[r.key].before(at) {
 			s.deliver(s.topic, at.String(), nil)
-		} else if s.deliver != nil && at.before(s.start) {
-			s.start = at // of a stream that is begun anew
+		} else if s.deliver != nil && at.before(s.start[r.key]) {
+			s.start[r.key] = at // of a stream that is begun anew
 		}
 		s.mu.Unlock()
 	}
@@ -267,7 +272,7 @@ func (r *reader) next(ctx context.Context, doubt bool) error {
 		}
 		for s := range subs {
 			if s.namespace == "" || s.namespace == namespace {
-				s.entry(ids[i], data)
+				s.entry(r.key, ids[i], data)
 			}
 		}
 	}
@@ -280,11 +285,11 @@ func (r *reader) next(ctx context.Context, doubt bool) error {
 	return nil
 }
 
-// entry delivers one entry.
-func (s *subscription) entry(at id, data []byte) {
+// entry delivers one entry of a stream.
+func (s *subscription) entry(key string, at id, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.deliver != nil && s.start.before(at) {
+	if s.deliver != nil && s.start[key].before(at) {
 		s.deliver(s.topic, at.String(), data)
 	}
 }

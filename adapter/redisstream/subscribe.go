@@ -23,8 +23,8 @@ type subscription struct {
 
 	// Of a stream.
 	readers   []*reader
-	namespace string // empty for all
-	start     id     // entries up to here are not delivered
+	namespace string        // empty for all
+	start     map[string]id // by stream: entries up to here are not delivered
 
 	mu      sync.Mutex // held during deliver, which only queues
 	deliver func(topic, offset string, msg []byte)
