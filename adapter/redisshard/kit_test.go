@@ -65,3 +65,8 @@ func TestRouted(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	clustertest.TestFrozen(t, redistest.Start(t).Addr(), dialBus)
 }
+
+// TestDeaths kills a node, and freezes one for long enough to be taken for dead.
+func TestDeaths(t *testing.T) {
+	clustertest.TestDeaths(t, redistest.Start(t).Addr(), dialBus)
+}

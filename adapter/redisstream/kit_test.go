@@ -101,3 +101,8 @@ func TestRedisCluster(t *testing.T) {
 		})
 	}
 }
+
+// TestDeaths kills a node, and freezes one for long enough to be taken for dead.
+func TestDeaths(t *testing.T) {
+	clustertest.TestDeaths(t, redistest.Start(t).Addr(), dialBus)
+}
