@@ -46,9 +46,9 @@ func TestRedisAway(t *testing.T) {
 		eventually(t, "subscriptions of "+n.name, func() bool { return n.bus.(*redisbus.Bus).Stats().Reconnects > 0 })
 	}
 	t.Logf("subscribed again %v after the restart", time.Since(start).Round(time.Millisecond))
-	eventually(t, "the Node.js node", func() bool {
+	eventually(t, "both Node.js nodes", func() bool { // each subscribes again when it gets to it
 		own.emit(t, who{}, "back")
-		return slices.Contains(w.clients.of("j1"), "back()")
+		return slices.Contains(w.clients.of("j1"), "back()") && slices.Contains(w.clients.of("j2"), "back()")
 	})
 	for _, a := range []actor{own, js} {
 		w.barrier(t, a, everybody...)
