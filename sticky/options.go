@@ -110,6 +110,8 @@ type Options struct {
 	// than pingInterval + pingTimeout of the nodes. If zero, 60 seconds.
 	SessionIdle time.Duration
 
+	// Front says what [Balancer.Serve] allows clients to do.
+	Front Front
 	// Logger gets what happens to nodes. If nil, slog.Default().
 	Logger *slog.Logger
 }
@@ -165,6 +167,9 @@ func (o *Options) fill() (Options, error) {
 	h.Rise = orElse(h.Rise, 1)
 	h.Fall = orElse(h.Fall, 3)
 	f.MaxSessions = orElse(f.MaxSessions, 1_000_000)
+	if err := f.Front.fill(); err != nil {
+		return f, err
+	}
 	for _, c := range []struct {
 		name string
 		bad  bool

@@ -20,9 +20,12 @@ const unknownSession = `{"code":1,"message":"Session ID unknown"}`
 
 // A call is one request on its way.
 type call struct {
-	l    *Balancer
-	kind kind
-	id   string          // of the session
+	l      *Balancer
+	head   head
+	kind   kind
+	id     string // of the session
+	cookie string // a Set-Cookie for the answer, or empty; whoever chooses the node sets it
+
 	ctx  context.Context // of the client
 	body *sentBody       // nil where the request has none
 	w    http.ResponseWriter
@@ -67,14 +70,14 @@ type callKey struct{}
 // ServeHTTP sends r to the node where it belongs. While that is away, the answer is status 400
 // with code 1 for a request of a session, and 503 for any other.
 func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{l: l, ctx: r.Context(), w: w}
+	c := &call{l: l, head: headOf(r), ctx: r.Context(), w: w}
 	if !l.begin(c) {
 		l.none(w, r)
 		return
 	}
 	defer l.finish(c)
 
-	k, id, ok := l.classify(r)
+	k, id, ok := l.classify(&c.head)
 	if !ok {
 		refuse(w, r, http.StatusBadRequest, "application/json", `{"code":3,"message":"Bad request"}`)
 		return
@@ -85,7 +88,7 @@ func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.kind, c.id = k, id
 	defer c.unpin()
-	if !c.route(r) {
+	if !c.route() {
 		if k == session {
 			l.gone(w, r)
 		} else {
@@ -111,7 +114,7 @@ func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // route chooses the node of a request. It reports false where there is none.
-func (c *call) route(r *http.Request) bool {
+func (c *call) route() bool {
 	for {
 		if c.kind == session {
 			c.b, c.e = c.l.find(c.id)
@@ -120,7 +123,7 @@ func (c *call) route(r *http.Request) bool {
 			}
 		}
 		// A preflight belongs to no session; what stands behind it should get its own answer.
-		if c.kind != session || r.Method == http.MethodOptions {
+		if c.kind != session || c.head.method == http.MethodOptions {
 			if c.next() {
 				return true
 			}
@@ -200,11 +203,12 @@ func (l *Balancer) newProxy() *httputil.ReverseProxy {
 		ErrorHandler:   l.trouble,
 		ModifyResponse: answered,
 		Rewrite: func(p *httputil.ProxyRequest) {
-			l.forward(p.In, p.Out.Header)
+			c := p.In.Context().Value(callKey{}).(*call)
+			l.forward(&c.head, p.Out.Header)
 			// Protocols that nobody here understands are not switched to.
 			p.Out.Header.Del("Connection")
 			p.Out.Header.Del("Upgrade")
-			if c := p.In.Context().Value(callKey{}).(*call); c.kind == handshake {
+			if c.kind == handshake {
 				p.Out.Header.Del("Accept-Encoding") // we want to read the session id
 			}
 		},
@@ -286,6 +290,9 @@ func (c *call) again(req *http.Request, err error) bool {
 func answered(resp *http.Response) error {
 	c := resp.Request.Context().Value(callKey{}).(*call)
 	body := resp.Body.(*answerBody)
+	if c.cookie != "" {
+		resp.Header.Add("Set-Cookie", c.cookie)
+	}
 	if c.kind == plain {
 		return nil
 	}

@@ -1,7 +1,6 @@
 package sticky
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -17,23 +16,47 @@ const (
 	session               // belongs to one
 )
 
-// classify returns what r is, and the session id it carries. It reports false
-// where r names two sessions.
-func (l *Balancer) classify(r *http.Request) (k kind, id string, ok bool) {
-	p, path := r.URL.Path, l.o.Path
+// A head is what the balancer looks at in a request, from whichever front that came. It is
+// valid as long as its call.
+type head struct {
+	method string
+	path   string         // without escapes, as the path of a url.URL
+	query  string         // as it came, without the question mark
+	host   string         // as the client named it
+	remote netip.AddrPort // of the client, after the PROXY protocol; the zero value where it has none
+	secure bool           // came over TLS
+	// header returns the values of a header with the given canonical name, in order. They must not be changed.
+	header func(name string) []string
+}
+
+// headOf returns the head of r.
+func headOf(r *http.Request) head {
+	remote, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return head{
+		method: r.Method, path: r.URL.Path, query: r.URL.RawQuery, host: r.Host,
+		remote: netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()), secure: r.TLS != nil,
+		header: func(name string) []string { return r.Header[name] },
+	}
+}
+
+// classify returns what h is, and the session id it carries. It reports false
+// where h has more than one id, even if some are empty: servers differ in which they take.
+func (l *Balancer) classify(h *head) (k kind, id string, ok bool) {
+	p, path := h.path, l.o.Path
 	if !strings.HasPrefix(p, path) && p != path[:len(path)-1] {
 		return plain, "", true
 	}
-	transport := false
-	for q := r.URL.RawQuery; q != ""; {
+	transport, named := false, false
+	for q := h.query; q != ""; {
 		var pair string
 		pair, q, _ = strings.Cut(q, "&")
 		key, val, _ := strings.Cut(pair, "=")
 		switch unescape(key) {
 		case "sid":
-			if id != "" {
+			if named {
 				return session, "", false
 			}
+			named = true
 			id = unescape(val)
 		case "transport":
 			transport = true
@@ -98,41 +121,45 @@ func dropHopByHop(h http.Header) {
 	}
 }
 
-// forward sets the X-Forwarded headers of out, the header of a request that
-// the balancer makes of in.
-func (l *Balancer) forward(in *http.Request, out http.Header) {
-	host, _, err := net.SplitHostPort(in.RemoteAddr)
-	if err != nil {
-		host = in.RemoteAddr
+// forwarded returns what the headers X-Forwarded-For, -Host and -Proto say to a node.
+func (l *Balancer) forwarded(h *head) (chain, host, proto string) {
+	from := h.remote.Addr()
+	chain, host, proto = "unknown", h.host, "http"
+	if from.IsValid() {
+		chain = from.String()
 	}
-	chain, fwdHost, proto := host, in.Host, "http"
-	if in.TLS != nil {
+	if h.secure {
 		proto = "https"
 	}
-	if l.trusts(host) {
-		if prior := in.Header["X-Forwarded-For"]; len(prior) > 0 {
-			chain = strings.Join(prior, ", ") + ", " + host
+	if l.trusts(from) {
+		if prior := h.header("X-Forwarded-For"); len(prior) > 0 {
+			chain = strings.Join(prior, ", ") + ", " + chain
 		}
-		fwdHost = orElse(in.Header.Get("X-Forwarded-Host"), fwdHost)
-		proto = orElse(in.Header.Get("X-Forwarded-Proto"), proto)
+		if v := h.header("X-Forwarded-Host"); len(v) > 0 {
+			host = orElse(v[0], host)
+		}
+		if v := h.header("X-Forwarded-Proto"); len(v) > 0 {
+			proto = orElse(v[0], proto)
+		}
 	}
+	return chain, host, proto
+}
+
+// forward sets the X-Forwarded headers of out, the header of a request that
+// the balancer makes of h.
+func (l *Balancer) forward(h *head, out http.Header) {
+	chain, host, proto := l.forwarded(h)
 	out.Del("Forwarded")
 	out.Set("X-Forwarded-For", chain)
-	out.Set("X-Forwarded-Host", fwdHost)
+	out.Set("X-Forwarded-Host", host)
 	out.Set("X-Forwarded-Proto", proto)
 	if _, ok := out["User-Agent"]; !ok {
 		out.Set("User-Agent", "") // none, rather than that of net/http
 	}
 }
 
-func (l *Balancer) trusts(host string) bool {
-	if len(l.o.TrustedProxies) == 0 {
-		return false
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return false
-	}
+// trusts reports whether addr is one of the TrustedProxies.
+func (l *Balancer) trusts(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	for _, p := range l.o.TrustedProxies {
 		if p.Contains(addr) {

@@ -28,7 +28,7 @@ func (c *call) tunnel(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusBadRequest, "text/plain; charset=utf-8", "a WebSocket handshake has no body\n")
 		return
 	}
-	out := c.l.outgoing(r)
+	out := c.outgoing(r)
 	for {
 		o, err := c.ask(out)
 		if err == nil {
@@ -45,10 +45,10 @@ func (c *call) tunnel(w http.ResponseWriter, r *http.Request) {
 }
 
 // outgoing makes the handshake that goes to a node.
-func (l *Balancer) outgoing(r *http.Request) *http.Request {
+func (c *call) outgoing(r *http.Request) *http.Request {
 	h := r.Header.Clone()
 	dropHopByHop(h)
-	l.forward(r, h)
+	c.l.forward(&c.head, h)
 	h.Set("Connection", "Upgrade")
 	h.Set("Upgrade", "websocket")
 	u := *r.URL
@@ -134,6 +134,9 @@ func causeOr(ctx, client context.Context, err error) error {
 // carry brings the answer to the client.
 func (c *call) carry(w http.ResponseWriter, r *http.Request, o *offer) {
 	defer o.free()
+	if c.cookie != "" {
+		o.resp.Header.Add("Set-Cookie", c.cookie)
+	}
 	if o.resp.StatusCode >= http.StatusOK {
 		c.decline(w, o)
 		return
