@@ -17,13 +17,14 @@ const (
 	Missing                          // asks one sender for what did not come, or for how far it is
 	Again                            // the answer to Missing: what was asked for, as far as it is kept
 	Progress                         // tells how far the sender is on lanes that not all listen to
+	Direct                           // Data for one node, which only its receiver understands
 )
 
 // A Message is what one node says to others.
 type Message struct {
 	Kind      MessageKind
 	From      string // the sending node; empty where the format does not say (emitters)
-	To        string // Reply: the node that asked; Missing, Again, Progress: the only node it is for
+	To        string // Reply: the node that asked; Missing, Again, Progress, Direct: the only node it is for
 	Request   string // Ask, Reply: which question
 	Namespace string // Tell, Ask, Reply
 
@@ -62,6 +63,8 @@ type Message struct {
 	Spans []Span
 	// Parts are the messages of an Again.
 	Parts []Part
+
+	Data []byte // Direct
 }
 
 // A Mark says how far a sender is on a lane: all numbers below Next were used.

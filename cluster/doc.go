@@ -64,6 +64,11 @@
 // format a node speaks and whether it routes. Whoever can publish can forge them: no more than
 // 4,096 members are believed.
 //
+// # One node
+//
+// [Node.Send] takes bytes to one member and to nobody else, whose [Node.Direct] gets them: for what is between two nodes, and
+// keeps its own account of what is lost. It is neither numbered nor repaired. Who follows the members has [Node.Changed].
+//
 // # Log
 //
 // Where the Bus is a [Log], a node follows the topics that are kept: nothing is missed while the bus

@@ -25,7 +25,7 @@ const version = 1
 //
 // A dialect that has an official format writes with Native's Encode all that its format does not
 // know, and publishes it on topics of its own: to all nodes Heartbeat and Goodbye, and to the
-// node m.To each Missing, Again and Progress, and each Tell that has To set. Native
+// node m.To each Missing, Again, Progress and Direct, and each Tell that has To set. Native
 // understands its own messages from any topic (Decode looks at the topic only where there is a key).
 //
 // # Format
@@ -46,6 +46,7 @@ const version = 1
 //	Missing 6  spans
 //	Again 7    spans, marks, parts
 //	Progress 8 marks, and where it is for a room the age of its lane
+//	Direct 9   data (bytes)
 //
 //	marks      list of: lane (string), next
 //	spans      list of: lane (string), first, last, flags (1 byte: 1 void, 2 coming)
@@ -59,7 +60,7 @@ const version = 1
 //	           bytes), sockets (list of: id (string), rooms (list of strings), handshake, data (bytes))
 //
 // Bytes behind the body are ignored: a later revision may add fields at the end under the
-// same version. A list has at most 1,048,576 elements.
+// same version. A kind that a node does not know it counts as malformed, and nothing else happens. A list has at most 1,048,576 elements.
 func Native(cluster string) Dialect {
 	if cluster == "" {
 		cluster = "atoll"
@@ -197,6 +198,8 @@ func appendBody(b []byte, m *Message) []byte {
 		b = appendSpans(b, m.Spans)
 		b = appendMarks(b, m.Marks)
 		b = appendParts(b, m.Parts)
+	case Direct:
+		b = appendString(b, m.Data)
 	}
 	return b
 }
@@ -282,6 +285,8 @@ func (r *reader) body(m *Message, node string) {
 		m.Spans = r.spans()
 		m.Marks = r.marks()
 		m.Parts = r.parts()
+	case Direct:
+		m.Data = r.bytes()
 	default:
 		r.fail(errors.New("the kind is unknown"))
 	}
@@ -354,7 +359,7 @@ func check(m *Message) error {
 			return errors.New("no member")
 		}
 	case Goodbye:
-	case Missing, Again:
+	case Missing, Again, Direct:
 		if m.To == "" {
 			return errors.New("for no node")
 		}

@@ -40,6 +40,8 @@ func examples() []*Message {
 		{Kind: Missing, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{Lane: "l", First: 3, Last: 400}, {First: 1}}},
 		{Kind: Again, From: "node-a", Life: 3, To: "node-b", Spans: []Span{{"l", 3, 4, true, false}, {"l", 6, 6, false, true}}, Marks: []Mark{{"l", 9}}, Parts: []Part{{"l", 5, []byte("x")}}},
 		{Kind: Progress, From: "node-a", Life: 3, To: "node-b", Marks: []Mark{{"@", 9}}},
+		{Kind: Direct, From: "node-a", Life: 3, To: "node-b", ToLife: 77, Data: []byte("any\x00bytes")},
+		{Kind: Direct, From: "node-a", Life: 3, To: "node-b"},
 		{Kind: Progress, From: "node-a", Life: 3, Routed: true, Age: time.Second, Marks: []Mark{{"atoll.room.x", 9}}},
 	}
 }
@@ -129,6 +131,7 @@ func TestNativeRefuses(t *testing.T) {
 		"an unknown kind":    {Kind: 77, From: "a"},
 		"an unknown op":      {Kind: Tell, From: "a", Op: &Op{Kind: 99}},
 		"a question told":    {Kind: Tell, From: "a", Op: &Op{Kind: Fetch}},
+		"direct, to nobody":  {Kind: Direct, From: "a", Data: []byte("x")},
 		"an operation asked": {Kind: Ask, From: "a", Request: "q", Op: &Op{Kind: Emit}},
 	} {
 		_, _, err := d.Encode(m)

@@ -52,6 +52,7 @@ type Node struct {
 	mute     atomic.Bool  // the dialect cannot ask for what is missing
 	batch    atomic.Int64 // bytes that are sent again at once
 	receiver atomic.Pointer[Receiver]
+	direct   atomic.Pointer[func(from string, data []byte)]
 	inbox    *queue[work]
 	outbox   outbox
 	hello    chan struct{} // holds a token when somebody new should hear of us
@@ -76,6 +77,7 @@ type Node struct {
 	strange    strange
 	closed     bool
 	catching   chan struct{} // while catchUp runs; closed when it ends
+	changed    chan struct{} // closed when the members change; made by whoever waits for that
 }
 
 // work is what waits for the loop: an operation, or a call of a hook.
@@ -294,6 +296,9 @@ func (n *Node) take(m *Message, topic string, data []byte) {
 		n.again(m)
 	case Progress:
 		n.hold.marks(m)
+	case Direct:
+		n.touch(m.From)
+		n.directed(m)
 	case Heartbeat:
 		if m.From == "" || m.Member == nil {
 			n.malformed(topic, data, errors.New("nobody announces itself"))

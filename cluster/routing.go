@@ -211,6 +211,10 @@ func (n *Node) membersChanged() {
 		signal(n.hello)
 	}
 	n.reroute()
+	if n.changed != nil {
+		close(n.changed)
+		n.changed = nil
+	}
 }
 
 // watched takes note of an observer that calls.

@@ -2,7 +2,7 @@ package cluster
 
 // sizeOf is about how many bytes m takes.
 func sizeOf(m *Message) int {
-	n := 72 + sealSize + len(m.From) + len(m.To) + len(m.Request) + sizeOfOp(m.Op) + sizeOfAnswer(m.Answer)
+	n := 72 + sealSize + len(m.From) + len(m.To) + len(m.Request) + len(m.Data) + sizeOfOp(m.Op) + sizeOfAnswer(m.Answer)
 	for i := range m.Marks {
 		n += 11 + len(m.Marks[i].Lane)
 	}

@@ -11,8 +11,8 @@ type Stats struct {
 	Malformed  uint64 // messages that could not be decoded; dropped
 	Duplicates uint64 // messages that came again; dropped
 	Dropped    uint64 // operations that found the queue full (MaxQueue)
-	Unattached uint64 // operations that came before a server was attached; dropped
-	Stray      uint64 // answers that nobody waited for any more
+	Unattached uint64 // operations that came before a server was attached, and what was sent to a node without Direct; dropped
+	Stray      uint64 // answers that nobody waited for any more, and what was for an earlier life of this node
 	Trimmed    uint64 // times that the log had dropped what this node had yet to read
 	Gaps       uint64 // messages of other nodes that did not come in time, and were reported as lost (OnGap)
 	Late       uint64 // messages that came after they were reported as lost; dropped

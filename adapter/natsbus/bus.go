@@ -198,6 +198,9 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	return nil
 }
 
+// MaxMessage implements cluster.Limiter: it returns the max_payload of the server.
+func (b *Bus) MaxMessage() int { return int(b.conn.MaxPayload()) }
+
 // fits says whether the server takes a message of this size.
 func (b *Bus) fits(msg []byte) error {
 	if limit := b.conn.MaxPayload(); int64(len(msg)) > limit {

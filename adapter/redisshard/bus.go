@@ -68,6 +68,9 @@ func (o *Options) logger() *slog.Logger {
 // maxMessage is the largest message that a Redis takes as it is installed (proto-max-bulk-len).
 const maxMessage = 512 << 20
 
+// MaxMessage implements cluster.Limiter.
+func (b *Bus) MaxMessage() int { return maxMessage }
+
 var (
 	// ErrClosed is what the methods of a Bus return after its Close.
 	ErrClosed = errors.New("redisshard: the bus is closed")

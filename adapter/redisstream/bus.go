@@ -28,6 +28,9 @@ var (
 // maxMessage is the largest message that a Redis takes as it is installed (proto-max-bulk-len).
 const maxMessage = 512 << 20
 
+// MaxMessage implements cluster.Limiter.
+func (b *Bus) MaxMessage() int { return maxMessage }
+
 const (
 	firstPause   = 10 * time.Millisecond // between two tries
 	longestPause = time.Second

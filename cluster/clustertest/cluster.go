@@ -39,6 +39,7 @@ func (s *suite) cluster(t *testing.T) {
 	s.run(t, "a node joins during a question", s.joins)
 	s.run(t, "many questions at once", s.crowd)
 	s.run(t, "a question is given up", s.givenUp)
+	s.run(t, "sent to one node", s.direct)
 	s.run(t, "garbage", s.garbage)
 	s.run(t, "closed", s.closed)
 	s.run(t, "a node is frozen", s.frozen)

@@ -1,0 +1,110 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// ErrUnknownNode is wrapped by the error of a Send to who is no member now.
+var ErrUnknownNode = errors.New("cluster: no such member")
+
+// A Limiter is a Bus that cannot carry messages of any size. Every Bus whose Publish may wrap ErrTooLarge
+// should be one.
+type Limiter interface {
+	// MaxMessage returns the size of the largest message that Publish takes now, in bytes.
+	MaxMessage() int
+}
+
+const (
+	maxDirect      = 8 << 20 // of data in one Send
+	directOverhead = 3*10 + headerSize + 2*(1+maxID) + sealSize
+)
+
+// SendLimit returns how many bytes Send takes now: 8 MiB, or less where the bus says that it carries less (see Limiter).
+func (n *Node) SendLimit() int {
+	if l, ok := n.bus.(Limiter); ok {
+		return max(0, min(maxDirect, l.MaxMessage()-directOverhead))
+	}
+	return maxDirect
+}
+
+// Send sends data to the member with the id to, and to nobody else: the function that it gave to Direct gets it. It
+// returns when the bus has taken it, and does not wait for the member.
+//
+// It is best effort: what is sent has no number, is not repaired and not kept. While the bus is away, or where it
+// loses a message, the message is lost, and the member does not notice. It arrives once at most unless the bus repeats it.
+// What one goroutine sends to one member arrives in the order of its calls where the bus keeps it. What is for an
+// earlier life of a member with the same id is not delivered to the new one.
+//
+// An error wraps ErrUnknownNode where to is no member now (oneself is none), ErrTooLarge where data is larger than SendLimit,
+// ErrClosed after Close, and otherwise what the bus said. data is the caller's again when Send returns.
+func (n *Node) Send(ctx context.Context, to string, data []byte) error {
+	n.mu.Lock()
+	p, closed := n.peers[to], n.closed
+	var life uint64
+	if p != nil {
+		life = p.life
+	}
+	n.mu.Unlock()
+	switch limit := n.SendLimit(); {
+	case closed:
+		return ErrClosed
+	case p == nil:
+		return fmt.Errorf("cluster: send to node %q: %w", to, ErrUnknownNode)
+	case len(data) > limit:
+		return fmt.Errorf("cluster: send %d bytes to one node, and at most %d can be sent: %w", len(data), limit, ErrTooLarge)
+	}
+	topic, msg, err := n.encode(&Message{Kind: Direct, To: to, ToLife: life, Data: data})
+	if err == nil {
+		err = n.publish(ctx, topic, msg)
+		n.recycle(msg)
+	}
+	if err != nil {
+		return fmt.Errorf("cluster: send: %w", err)
+	}
+	return nil
+}
+
+// Direct has f called for what other nodes Send to this one, with the sender's id. f only queues: it is called by who
+// receives from the bus, and must not block nor call the node or the bus. data is its to keep, not to change. Messages
+// of one sender come in the order in which the bus brings them. What comes before Direct was called is dropped
+// and counted. Direct returns an error where a function is set already or the node is closed; nil takes it away again, and
+// calls that run then may still go on.
+func (n *Node) Direct(f func(from string, data []byte)) error {
+	if f == nil {
+		n.direct.Store(nil)
+		return nil
+	}
+	if n.isClosed() {
+		return ErrClosed
+	}
+	if !n.direct.CompareAndSwap(nil, &f) {
+		return errors.New("cluster: direct: somebody receives the node's direct messages already")
+	}
+	return nil
+}
+
+// directed hands on what came for this node alone.
+func (n *Node) directed(m *Message) {
+	f := n.direct.Load()
+	switch {
+	case m.ToLife != n.life:
+		n.count.stray.Add(1) // for an earlier life
+	case f == nil:
+		n.count.unattached.Add(1)
+	default:
+		(*f)(m.From, m.Data)
+	}
+}
+
+// Changed returns a channel that is closed when a member next comes, goes or is started anew. Who follows the members calls
+// it before Peers, and both again when it is closed. After Close it may never be closed.
+func (n *Node) Changed() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.changed == nil {
+		n.changed = make(chan struct{})
+	}
+	return n.changed
+}

@@ -1,0 +1,122 @@
+package cluster_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/atollhq/atoll/adapter/membus"
+	"github.com/atollhq/atoll/cluster"
+)
+
+// letters gives what comes to s alone.
+func letters(t *testing.T, s *site) func() string {
+	t.Helper()
+	var mu sync.Mutex
+	var got []string
+	if err := s.Direct(func(from string, data []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, from+":"+string(data))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return func() string {
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(got, " ")
+	}
+}
+
+func TestDirect(t *testing.T) {
+	simulate(t, "with a key", func(t *testing.T, hub *membus.Hub) {
+		key := withKey("a key of 16 bytes or more")
+		a, b := join(t, hub, "a", key), join(t, hub, "b", key)
+		got := letters(t, b)
+		if err := a.Send(t.Context(), "id-b", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_, data, err := cluster.Native("").Encode(&cluster.Message{Kind: cluster.Direct, From: "id-a", To: "id-b", Data: []byte("forged")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.bus.Publish(t.Context(), "atoll.node.id-b", data); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := got(), "id-a:x"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if got := b.Stats().Forged; got != 1 {
+			t.Errorf("got %d forged messages, want 1", got)
+		}
+	})
+	simulate(t, "for an earlier life", func(t *testing.T, hub *membus.Hub) {
+		a, b := join(t, hub, "a"), join(t, hub, "b")
+		spy := membus.New(hub, nil)
+		defer spy.Close()
+		var msg []byte
+		if _, err := spy.Subscribe(t.Context(), "atoll.node.id-b", func(_ string, m []byte) { msg = m }); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Send(t.Context(), "id-b", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		b.Close()
+		b = join(t, hub, "b")
+		got := letters(t, b)
+		if err := spy.Publish(t.Context(), "atoll.node.id-b", msg); err != nil {
+			t.Fatal(err)
+		}
+		if got := got(); got != "" {
+			t.Errorf("got %q, want nothing", got)
+		}
+		if err := a.Send(t.Context(), "id-b", []byte("y")); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := got(), "id-a:y"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+	simulate(t, "the bus is away", func(t *testing.T, hub *membus.Hub) {
+		a, b := join(t, hub, "a"), join(t, hub, "b")
+		got := letters(t, b)
+		hub.SetDown(true)
+		if err := a.Send(t.Context(), "id-b", []byte("x")); !errors.Is(err, membus.ErrDown) {
+			t.Errorf("got error %v, want what the bus says", err)
+		}
+		hub.SetDown(false)
+		if err := a.Send(t.Context(), "id-b", []byte("y")); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := got(), "id-a:y"; got != want {
+			t.Errorf("got %q, want %q: nothing is sent again", got, want)
+		}
+	})
+	simulate(t, "members change", func(t *testing.T, hub *membus.Hub) {
+		a := join(t, hub, "a")
+		changed := a.Changed()
+		b := join(t, hub, "b")
+		select {
+		case <-changed:
+		default:
+			t.Error("a member came: got no change, want one")
+		}
+		changed = a.Changed()
+		b.emit(t, "1")
+		synctest.Wait()
+		select {
+		case <-changed:
+			t.Error("nobody came or went: got a change, want none")
+		default:
+		}
+		b.bus.SetDown(true)
+		<-changed
+		if got := a.peers(); got != "" {
+			t.Errorf("got peers %q, want none", got)
+		}
+	})
+}
