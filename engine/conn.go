@@ -50,11 +50,12 @@ type Conn struct {
 	since atomic.Uint32 // when, in ticks of the watch, the Flush in progress began
 	state atomic.Uint32 // changed with mu held
 
-	mu     sync.Mutex
-	cause  *CloseError // why the session ended
-	out    *outbox     // what waits to be written; nil: nothing
-	queued int         // its bytes, and those that are being written
-	corked int         // how many batches collect what is sent
+	mu      sync.Mutex
+	cause   *CloseError // why the session ended
+	out     *outbox     // what waits to be written; nil: nothing
+	queued  int         // its bytes, and those that are being written
+	corked  int         // how many batches collect what is sent
+	batches uint32      // how many there were
 
 	writing bool  // one goroutine, whoever it is, writes to ws
 	blocked bool  // ws takes no more: that goroutine waits
@@ -72,6 +73,8 @@ type Conn struct {
 	wakeup    chan struct{} // the signal; kept for the next GET
 	farewell  wire.Type     // what a GET gets when the session is closed
 	post      *post         // the POST that is being served
+	leaving   bool          // Leave was called; set before the state becomes closing
+	parted    bool          // the client knows; its POST is the last of it
 	apart     bool          // handlers of POSTs take long: they get a goroutine
 
 	timer *time.Timer // the next ping, the end of waiting for a pong, or of closing
@@ -185,6 +188,8 @@ func (c *Conn) cut(e *CloseError, keep *socket) {
 	}
 	if st == open {
 		c.notify(e)
+	} else if st == closing && c.leaving {
+		c.notify(c.cause)
 	}
 }
 
@@ -264,6 +269,7 @@ func (r *run) relieve(c *Conn) {
 func (c *Conn) cork() {
 	c.mu.Lock()
 	c.corked++
+	c.batches++
 	c.mu.Unlock()
 }
 
@@ -324,7 +330,7 @@ func (c *Conn) stand(r *run) {
 
 // message hands one message up. c.turn is held.
 func (c *Conn) message(data []byte, binary bool) {
-	if c.state.Load() == open {
+	if c.hears() {
 		c.h.Message(data, binary)
 	}
 }

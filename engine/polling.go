@@ -172,9 +172,11 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request) {
 		c.cut(&CloseError{Reason: ReasonTransportError, Err: err}, nil)
 	case st == closing:
 		c.mu.Lock()
-		e := c.cause
+		e, later := c.cause, c.parting()
 		c.mu.Unlock()
-		c.cut(e, nil)
+		if !later {
+			c.cut(e, nil)
+		}
 	}
 }
 

@@ -131,7 +131,11 @@ func (p *post) done() {
 	if p.c.post == p {
 		p.c.post = nil
 	}
+	e, over := p.c.cause, p.c.parted
 	p.c.mu.Unlock()
+	if over {
+		p.c.cut(e, nil)
+	}
 }
 
 func (p *post) answer() {

@@ -123,6 +123,10 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, q query, upgr
 			return
 		}
 	}
+	if s.refusing.Load() > 0 {
+		s.refuseBusy(w)
+		return
+	}
 	if s.o.Allow != nil {
 		if err := s.o.Allow(r); err != nil {
 			s.refuse(w, ErrForbidden, err.Error())
@@ -131,7 +135,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, q query, upgr
 	}
 	c, ok := s.newConn(pack(r, time.Now()))
 	if !ok {
-		writeError(w, http.StatusServiceUnavailable, ErrBadRequest, "Server is shutting down")
+		s.refuseBusy(w)
 		return
 	}
 	c.push(wire.Packet{Type: wire.Open, Data: s.openData(c.id, upgrade)}) // nobody else knows c yet

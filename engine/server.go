@@ -22,6 +22,7 @@ type Server struct {
 	flushers flushers
 	watch    watch
 	seats    atomic.Uint32
+	refusing atomic.Int64 // handshakes, for so many seconds by what they are told; 0: no
 
 	mu      sync.RWMutex
 	conns   map[string]*Conn

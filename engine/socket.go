@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,6 +30,8 @@ type socket struct {
 	settled bool   // handlers have run, and the reader was changed once for that
 	rest    bool   // it is time to change the reader
 	err     error  // why reading ended
+
+	within atomic.Bool // the client has sent part of a message
 
 	// Guarded by c.mu.
 	probed    bool   // the client's probe was answered
@@ -160,6 +163,9 @@ func (k *socket) batch(data []byte, b *buffer, r *run) (relieved bool) {
 		}
 	}
 	putBuffer(b)
+	if within := !k.frames.Idle(); within != k.within.Load() {
+		k.within.Store(within)
+	}
 	c.srv.packetsIn.Add(uint64(packets))
 	if !corked {
 		k.settle(pong)
