@@ -107,21 +107,22 @@ type backend struct {
 	hint     sid.Tag // what the last session id that was not known to name a node began with
 	lastErr  string
 	since    time.Time
-	flights  map[*flight]struct{}
+	flights  flight // the head of a ring
 }
 
 // A flight is a request or a WebSocket that is under way to a backend. cut is called at most
 // once, without a lock held, and must not wait.
 type flight struct {
-	cut func(error)
+	cut        func(error)
+	prev, next *flight // in the ring of its backend; nil where it is in none
 }
 
 func (l *Balancer) newBackend(u *url.URL, name string) *backend {
 	b := &backend{
 		l: l, url: u, name: orElse(name, u.Host), since: time.Now(),
 		checked: make(chan struct{}), kick: make(chan struct{}, 1), done: make(chan struct{}),
-		flights: make(map[*flight]struct{}),
 	}
+	b.grab() // makes the ring
 	var conf *tls.Config
 	if u.Scheme == "https" {
 		conf = b.tlsConfig()
@@ -189,14 +190,18 @@ func (b *backend) enter(f *flight) bool {
 	if b.removed || b.alive != Up {
 		return false
 	}
-	b.flights[f] = struct{}{}
+	f.prev, f.next = b.flights.prev, &b.flights
+	f.prev.next, f.next.prev = f, f
 	return true
 }
 
 func (b *backend) leave(f *flight) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.flights, f)
+	if f.next != nil {
+		f.prev.next, f.next.prev = f.next, f.prev
+		f.prev, f.next = nil, nil
+	}
 }
 
 // failed counts an error that is the node's.
@@ -257,14 +262,20 @@ func (b *backend) remove(cause error) {
 }
 
 // grab takes all flights. b.mu is held.
-func (b *backend) grab() map[*flight]struct{} {
-	flights := b.flights
-	b.flights = make(map[*flight]struct{})
-	return flights
+func (b *backend) grab() []*flight {
+	var all []*flight
+	for f := b.flights.next; f != nil && f != &b.flights; {
+		next := f.next
+		f.prev, f.next = nil, nil
+		all = append(all, f)
+		f = next
+	}
+	b.flights.prev, b.flights.next = &b.flights, &b.flights
+	return all
 }
 
-func cutAll(flights map[*flight]struct{}, cause error) {
-	for f := range flights {
+func cutAll(flights []*flight, cause error) {
+	for _, f := range flights {
 		f.cut(cause)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"net/http/httputil"
 	"slices"
 	"sync"
@@ -350,24 +349,4 @@ func (l *Balancer) Close() error {
 		b.transport.CloseIdleConnections()
 	}
 	return nil
-}
-
-// refuse answers with an error. Pages of any origin may read it: it says
-// nothing that they should not know, and without that a browser hides it from the client.
-func refuse(w http.ResponseWriter, r *http.Request, status int, contentType, body string) {
-	h := w.Header()
-	if o := r.Header.Get("Origin"); o != "" {
-		h.Set("Access-Control-Allow-Origin", o)
-		h.Set("Access-Control-Allow-Credentials", "true")
-		h.Add("Vary", "Origin")
-	}
-	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", "no-store")
-	if status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
-	}
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		w.Write([]byte(body))
-	}
 }

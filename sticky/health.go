@@ -89,7 +89,7 @@ func (b *backend) check(parent context.Context) {
 		}
 		return
 	}
-	if t, ok := tagOf(h); ok {
+	if t, ok := parseTag(h.Get(tagHeader)); ok {
 		b.learnTag(t)
 	}
 	b.mu.Lock()
@@ -136,9 +136,8 @@ func (b *backend) probe(ctx context.Context) (int, http.Header, error) {
 	return resp.StatusCode, resp.Header, nil
 }
 
-// tagOf returns the tag that an Atoll node writes into its answers.
-func tagOf(h http.Header) (sid.Tag, bool) {
-	s := h.Get(tagHeader)
+// parseTag reads the tag that an Atoll node writes into its answers, in tagHeader.
+func parseTag(s string) (sid.Tag, bool) {
 	if len(s) != 8 {
 		return 0, false
 	}

@@ -163,7 +163,7 @@ func FuzzOpenedID(f *testing.F) {
 		}
 		// However the body is cut, the same is found.
 		for cut := range min(len(s), 64) {
-			a := &answerBody{}
+			a := &watch{}
 			a.head = append(a.head, s[:cut]...)
 			if _, early := openedID(a.head); early && !ok {
 				t.Errorf("found an id in %q, not in %q", s[:cut], s)

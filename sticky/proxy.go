@@ -15,9 +15,6 @@ import (
 // maxHead bounds the header of an answer of a node, in bytes.
 const maxHead = 64 << 10
 
-// unknownSession is what the official server says to an id that it does not know.
-const unknownSession = `{"code":1,"message":"Session ID unknown"}`
-
 // A call is one request on its way.
 type call struct {
 	l      *Balancer
@@ -34,6 +31,7 @@ type call struct {
 	e      *entry // pinned
 	tried  []*backend
 	opened bool // counts in b.opening
+	closes bool // the request says that its session is over
 	f      *flight
 
 	mu      sync.Mutex // guards what follows; the deadlines of w are set with it held
@@ -72,14 +70,14 @@ type callKey struct{}
 func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{l: l, head: headOf(r), ctx: r.Context(), w: w}
 	if !l.begin(c) {
-		l.none(w, r)
+		refuse(w, r, l.none())
 		return
 	}
 	defer l.finish(c)
 
 	k, id, ok := l.classify(&c.head)
 	if !ok {
-		refuse(w, r, http.StatusBadRequest, "application/json", `{"code":3,"message":"Bad request"}`)
+		refuse(w, r, badSession)
 		return
 	}
 	if k == plain && l.o.Fallback != nil {
@@ -89,11 +87,7 @@ func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.kind, c.id = k, id
 	defer c.unpin()
 	if !c.route() {
-		if k == session {
-			l.gone(w, r)
-		} else {
-			l.none(w, r)
-		}
+		refuse(w, r, c.unrouted())
 		return
 	}
 	if isWebSocket(r) {
@@ -200,7 +194,7 @@ func (l *Balancer) newProxy() *httputil.ReverseProxy {
 		Transport:      tripper{},
 		BufferPool:     &buffers,
 		ErrorLog:       slog.NewLogLogger(l.o.Logger.Handler(), slog.LevelDebug),
-		ErrorHandler:   l.trouble,
+		ErrorHandler:   l.fail,
 		ModifyResponse: answered,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			c := p.In.Context().Value(callKey{}).(*call)
@@ -251,7 +245,7 @@ func (c *call) try(req *http.Request) (*http.Response, error) {
 		c.blame(err)
 		return nil, err
 	}
-	resp.Body = &answerBody{ReadCloser: resp.Body, c: c, done: func() {
+	resp.Body = &answerBody{ReadCloser: resp.Body, done: func() {
 		b.active.Add(-1)
 		cancel(nil)
 	}}
@@ -289,78 +283,26 @@ func (c *call) again(req *http.Request, err error) bool {
 // answered sees the header of an answer.
 func answered(resp *http.Response) error {
 	c := resp.Request.Context().Value(callKey{}).(*call)
-	body := resp.Body.(*answerBody)
 	if c.cookie != "" {
 		resp.Header.Add("Set-Cookie", c.cookie)
 	}
-	if c.kind == plain {
-		return nil
-	}
-	if limit := c.l.o.BodyTimeout; limit > 0 {
+	if limit := c.l.o.BodyTimeout; limit > 0 && c.kind != plain {
 		c.limit((*http.ResponseController).SetWriteDeadline, limit)
 	}
-	if t, ok := tagOf(resp.Header); ok && c.kind == handshake {
-		c.b.learnTag(t)
-		body.named = true
+	if c.body != nil && c.body.closes.Load() {
+		c.closes = true
 	}
-	plainText := resp.Header.Get("Content-Encoding") == ""
-	switch {
-	case c.kind == handshake:
-		body.opens = resp.StatusCode == http.StatusOK && plainText
-	case resp.StatusCode == http.StatusOK:
-		if c.e == nil && resp.Request.Method != http.MethodOptions {
-			c.e = c.l.table.add(c.id, c.b) // opened before we were there
-		}
-		body.tail = plainText && resp.Request.Method == http.MethodGet
-		if c.body != nil && c.body.closes.Load() {
-			c.forget()
-		}
-	case resp.StatusCode == http.StatusBadRequest && c.e != nil:
-		c.l.table.ended(c.e)
-	}
+	resp.Body.(*answerBody).watch.begin(c, resp.StatusCode, resp.Header.Get)
 	return nil
 }
 
-// forget says that the session of c is over.
-func (c *call) forget() {
-	if c.e != nil {
-		c.l.table.forget(c.e)
-	}
-}
-
-// trouble answers a request that a node did not answer.
-func (l *Balancer) trouble(w http.ResponseWriter, r *http.Request, err error) {
+// fail answers a request that a node did not answer.
+func (l *Balancer) fail(w http.ResponseWriter, r *http.Request, err error) {
 	c := r.Context().Value(callKey{}).(*call)
-	var dial *dialError
-	switch {
-	case c.ctx.Err() != nil:
-		w.WriteHeader(http.StatusBadGateway) // nobody reads it
-	case c.body != nil && c.body.err() != nil:
+	if c.body != nil && c.body.err() != nil {
 		w.Header().Set("Connection", "close")
-		refuse(w, r, http.StatusRequestTimeout, "text/plain; charset=utf-8", "the body of the request did not arrive\n")
-	case c.kind == session && lost(err):
-		if c.e != nil {
-			l.table.ended(c.e)
-		}
-		l.gone(w, r)
-	case errors.Is(err, errDown) || errors.Is(err, errClosed) || errors.As(err, &dial):
-		l.none(w, r)
-	default:
-		refuse(w, r, http.StatusBadGateway, "text/plain; charset=utf-8", "the Socket.IO node gave no proper answer\n")
 	}
-}
-
-// gone answers a request of a session that is on no living node.
-func (l *Balancer) gone(w http.ResponseWriter, r *http.Request) {
-	l.unknown.Add(1)
-	refuse(w, r, http.StatusBadRequest, "application/json", unknownSession)
-}
-
-// none answers a request when no node is up.
-func (l *Balancer) none(w http.ResponseWriter, r *http.Request) {
-	l.unavailable.Add(1)
-	refuse(w, r, http.StatusServiceUnavailable, "text/plain; charset=utf-8",
-		"no Socket.IO node is up; try again in a second\n")
+	refuse(w, r, c.trouble(err))
 }
 
 // A sentBody is the body of a request on its way to a node.
@@ -393,24 +335,16 @@ func (s *sentBody) err() error {
 // An answerBody is the body of an answer on its way to the client.
 type answerBody struct {
 	io.ReadCloser
-	c     *call
+	watch watch
 	done  func()
 	once  sync.Once
-	opens bool // the answer opens a session, whose id is wanted
-	named bool // and a header has told the node's tag
-	tail  bool // the answer may end in the packet "close"
-	head  []byte
-	total int64
-	last  [2]byte
 }
 
 func (a *answerBody) Read(p []byte) (int, error) {
 	n, err := a.ReadCloser.Read(p)
-	if a.opens && n > 0 {
-		a.learn(p[:n])
-	}
-	if a.tail {
-		a.watch(p[:n], err)
+	a.watch.see(p[:n])
+	if err == io.EOF {
+		a.watch.end()
 	}
 	return n, err
 }
@@ -420,39 +354,4 @@ func (a *answerBody) Close() error {
 	err := a.ReadCloser.Close()
 	a.once.Do(a.done)
 	return err
-}
-
-// learn looks for the session id at the beginning of the body. It does so before
-// the client gets it, so that the next request, which may come at once, finds its node.
-func (a *answerBody) learn(p []byte) {
-	a.head = append(a.head, p[:min(len(p), maxOpen-len(a.head))]...)
-	id, ok := openedID(a.head)
-	if !ok {
-		a.opens = len(a.head) < maxOpen
-		return
-	}
-	a.opens, a.head = false, nil
-	c := a.c
-	if e := c.l.table.add(id, c.b); e != nil {
-		c.e = e
-		c.openedNow()
-	}
-	if !a.named {
-		c.b.learnHint(id)
-	}
-}
-
-// watch looks at the end of the body for the packet "close", alone or behind others.
-func (a *answerBody) watch(p []byte, err error) {
-	a.total += int64(len(p))
-	switch len(p) {
-	case 0:
-	case 1:
-		a.last = [2]byte{a.last[1], p[0]}
-	default:
-		a.last = [2]byte(p[len(p)-2:])
-	}
-	if err == io.EOF && a.last[1] == '1' && (a.total == 1 || a.last[0] == '\x1e') {
-		a.c.forget()
-	}
 }

@@ -25,7 +25,7 @@ const linger = 5 * time.Second
 // are over then; what stays are two connections and two small goroutines without buffers.
 func (c *call) tunnel(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
-		refuse(w, r, http.StatusBadRequest, "text/plain; charset=utf-8", "a WebSocket handshake has no body\n")
+		refuse(w, r, bodyOfOpen)
 		return
 	}
 	out := c.outgoing(r)
@@ -39,7 +39,7 @@ func (c *call) tunnel(w http.ResponseWriter, r *http.Request) {
 		if c.ctx.Err() == nil && c.kind == handshake && lost(err) && c.next() {
 			continue
 		}
-		c.l.trouble(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)), err)
+		c.l.fail(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)), err)
 		return
 	}
 }
@@ -146,10 +146,10 @@ func (c *call) carry(w http.ResponseWriter, r *http.Request, o *offer) {
 		o.c.Close()
 		err := errors.New("an improper answer to the WebSocket handshake")
 		c.b.failed(err)
-		refuse(w, r, http.StatusBadGateway, "text/plain; charset=utf-8", "the Socket.IO node gave no proper answer\n")
+		refuse(w, r, badAnswer)
 		return
 	}
-	if t, ok := tagOf(o.resp.Header); ok {
+	if t, ok := parseTag(o.resp.Header.Get(tagHeader)); ok {
 		c.b.learnTag(t)
 	}
 	client, rw, err := http.NewResponseController(w).Hijack()
