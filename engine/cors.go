@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,19 +15,27 @@ import (
 
 // CORS says which pages of other origins may use the server. The policy is one for
 // polling, WebSocket and the upgrade between them. Pages of the server's own origin, and
-// requests without an Origin header, are always allowed.
+// requests without an Origin header, are always allowed. An origin is allowed if any of
+// Origins, OriginPatterns and OriginFunc says so.
 type CORS struct {
 	// Origins are the origins that may, such as "https://example.com". "*" means all; a "*" in
-	// a host stands for one or more labels, as in "https://*.example.com".
+	// a host stands for one or more labels, as in "https://*.example.com". "null" is what
+	// sandboxed frames and local files send.
 	Origins []string
 
-	// OriginFunc, where set, is asked for origins that are not in Origins.
+	// OriginPatterns are patterns of origins that may. A pattern has to match the whole origin, as if
+	// it stood between \A and \z: `https://.*\.example\.com` does not match "https://a.example.com.evil.com".
+	OriginPatterns []*regexp.Regexp
+
+	// OriginFunc, where set, is asked for origins that are neither in Origins nor match a pattern.
+	// It may be called at once for several requests. One that always says true allows all
+	// pages, with credentials too: what the official server has as "origin: true".
 	OriginFunc func(origin string, r *http.Request) bool
 
 	// Credentials lets pages send cookies. It cannot go with the origin "*".
 	Credentials bool
 
-	// Methods that a preflight allows. If nil, those that clients need.
+	// Methods that a preflight allows. If nil, GET, HEAD, PUT, PATCH, POST and DELETE.
 	Methods []string
 
 	// Headers that a preflight allows. If nil, those that it asks for.
@@ -35,8 +44,13 @@ type CORS struct {
 	// ExposedHeaders are those that pages may read.
 	ExposedHeaders []string
 
-	// MaxAge is how long a preflight may be remembered. If zero, browsers decide.
+	// MaxAge is how long a preflight may be remembered, in whole seconds. If zero, browsers
+	// decide. If negative, not at all.
 	MaxAge time.Duration
+
+	// PreflightStatus is the status of an allowed preflight. If zero, 204. Some old
+	// browsers want 200.
+	PreflightStatus int
 }
 
 func (c *CORS) validate() error {
@@ -51,12 +65,31 @@ func (c *CORS) validate() error {
 			}
 			continue
 		}
+		if o == "null" {
+			continue
+		}
 		u, err := url.Parse(strings.Replace(o, "*", "x", 1))
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || o != "null" && strings.Count(o, "*") > 1 {
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || strings.Count(o, "*") > 1 {
 			return fmt.Errorf(`engine: CORS.Origins: %q is not an origin; write it as "https://example.com" or "https://*.example.com"`, o)
 		}
 	}
+	for i, re := range c.OriginPatterns {
+		if re == nil {
+			return fmt.Errorf("engine: CORS.OriginPatterns[%d] is nil", i)
+		}
+		if _, err := wholeOrigin(re); err != nil {
+			return fmt.Errorf("engine: CORS.OriginPatterns[%d]: %w", i, err)
+		}
+	}
+	if s := c.PreflightStatus; s != 0 && (s < 200 || s > 299) {
+		return fmt.Errorf("engine: CORS.PreflightStatus %d: browsers take 200 to 299", s)
+	}
 	return nil
+}
+
+// wholeOrigin is re, for whole origins only.
+func wholeOrigin(re *regexp.Regexp) (*regexp.Regexp, error) {
+	return regexp.Compile(`\A(?:` + re.String() + `)\z`)
 }
 
 // An originPolicy is CORS, prepared.
@@ -67,7 +100,8 @@ type originPolicy struct {
 	headers  []string
 	exposed  []string
 	maxAge   []string
-	lastWarn atomic.Int64 // Unix nanoseconds
+	status   int
+	lastWarn atomic.Int64 // nanoseconds since start
 	start    time.Time
 }
 
@@ -83,6 +117,14 @@ func (p *originPolicy) init(o *Options) {
 	}
 	cc := *c
 	cc.Origins = slices.Clone(c.Origins)
+	cc.OriginPatterns = nil
+	for _, re := range c.OriginPatterns {
+		whole, err := wholeOrigin(re)
+		if err != nil {
+			continue // validate has seen to it
+		}
+		cc.OriginPatterns = append(cc.OriginPatterns, whole)
+	}
 	p.cors = &cc
 	p.any = slices.Contains(cc.Origins, "*")
 	p.methods = []string{"GET,HEAD,PUT,PATCH,POST,DELETE"}
@@ -95,33 +137,41 @@ func (p *originPolicy) init(o *Options) {
 	if len(cc.ExposedHeaders) > 0 {
 		p.exposed = []string{strings.Join(cc.ExposedHeaders, ",")}
 	}
-	if cc.MaxAge > 0 {
-		p.maxAge = []string{strconv.Itoa(int(cc.MaxAge / time.Second))}
+	if cc.MaxAge != 0 {
+		p.maxAge = []string{strconv.FormatInt(max(0, int64(cc.MaxAge/time.Second)), 10)}
+	}
+	p.status = http.StatusNoContent
+	if cc.PreflightStatus != 0 {
+		p.status = cc.PreflightStatus
 	}
 }
 
 var (
-	anyOrigin   = []string{"*"}
-	varyOrigin  = []string{"Origin"}
-	yes         = []string{"true"}
-	zeroLength  = []string{"0"}
-	varyHeaders = "Access-Control-Request-Headers"
+	anyOrigin         = []string{"*"}
+	yes               = []string{"true"}
+	zeroLength        = []string{"0"}
+	varyOrigin        = []string{"Origin"}
+	varyHeaders       = []string{"Access-Control-Request-Headers"}
+	varyOriginHeaders = []string{"Origin, Access-Control-Request-Headers"}
 )
 
 // check lets a request pass, or answers it: with an error where its origin may not use
-// the server, and with what is allowed where it is a preflight. It sets the headers that the page needs.
+// the server, and with what is allowed where it is a preflight. It sets the headers that the page
+// needs, and that caches need also where no page asks.
 func (p *originPolicy) check(s *Server, w http.ResponseWriter, r *http.Request) bool {
 	origins := r.Header["Origin"]
-	if len(origins) == 0 {
-		return true
-	}
-	origin := origins[0]
-	same := len(origins) == 1 && sameOrigin(origin, r)
-	if !same && (len(origins) > 1 || !p.allows(origin, r)) {
-		s.refusedOrigin.Add(1)
-		p.warn(s, origin, r)
-		s.refuse(w, ErrForbidden, "Origin not allowed")
-		return false
+	if len(origins) > 0 {
+		origin := origins[0]
+		same := len(origins) == 1 && sameOrigin(origin, r)
+		if !same && (len(origins) > 1 || !p.allows(origin, r)) {
+			s.refusedOrigin.Add(1)
+			p.warn(s, origin, r)
+			if p.cors != nil && !p.any {
+				w.Header()["Vary"] = varyOrigin
+			}
+			s.refuse(w, ErrForbidden, "Origin not allowed")
+			return false
+		}
 	}
 	if p.cors == nil {
 		return true
@@ -130,30 +180,37 @@ func (p *originPolicy) check(s *Server, w http.ResponseWriter, r *http.Request) 
 	if p.any {
 		h["Access-Control-Allow-Origin"] = anyOrigin
 	} else {
-		h["Access-Control-Allow-Origin"] = origins[:1:1]
 		h["Vary"] = varyOrigin
+		if len(origins) > 0 {
+			h["Access-Control-Allow-Origin"] = origins[:1:1]
+		}
 	}
 	if p.cors.Credentials {
 		h["Access-Control-Allow-Credentials"] = yes
 	}
+	if p.exposed != nil {
+		h["Access-Control-Expose-Headers"] = p.exposed
+	}
 	if r.Method != http.MethodOptions {
-		if p.exposed != nil {
-			h["Access-Control-Expose-Headers"] = p.exposed
-		}
 		return true
 	}
 	h["Access-Control-Allow-Methods"] = p.methods
 	if p.headers != nil {
 		h["Access-Control-Allow-Headers"] = p.headers
-	} else if want := r.Header["Access-Control-Request-Headers"]; len(want) > 0 {
-		h["Access-Control-Allow-Headers"] = want[:1:1]
-		h.Add("Vary", varyHeaders)
+	} else {
+		h["Vary"] = varyOriginHeaders
+		if p.any {
+			h["Vary"] = varyHeaders
+		}
+		if want := r.Header["Access-Control-Request-Headers"]; len(want) > 0 {
+			h["Access-Control-Allow-Headers"] = want[:1:1]
+		}
 	}
 	if p.maxAge != nil {
 		h["Access-Control-Max-Age"] = p.maxAge
 	}
 	h["Content-Length"] = zeroLength
-	w.WriteHeader(http.StatusNoContent)
+	w.WriteHeader(p.status)
 	return false
 }
 
@@ -166,6 +223,11 @@ func (p *originPolicy) allows(origin string, r *http.Request) bool {
 	}
 	for _, o := range p.cors.Origins {
 		if matchOrigin(o, origin) {
+			return true
+		}
+	}
+	for _, re := range p.cors.OriginPatterns {
+		if re.MatchString(origin) {
 			return true
 		}
 	}
@@ -252,6 +314,6 @@ func (p *originPolicy) warn(s *Server, origin string, r *http.Request) {
 	if len(origin) > 200 {
 		origin = origin[:200]
 	}
-	s.o.Logger.Warn("refused a page of another origin; to allow it, add it to Options.CORS.Origins",
+	s.o.Logger.Warn("refused a page of another origin; to allow it, add it to Options.CORS.Origins (atoll serve: --cors-origin)",
 		"origin", origin, "host", r.Host, "option", fmt.Sprintf("CORS: &CORS{Origins: []string{%q}}", origin))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,13 @@ var originCases = []struct {
 	{"any subdomain, evil", &CORS{Origins: []string{"https://*.a.test"}}, "https://evil.test/x.a.test", "", false},
 	{"any subdomain, other port", &CORS{Origins: []string{"https://*.a.test"}}, "https://x.a.test:1", "", false},
 	{"function", &CORS{OriginFunc: func(o string, r *http.Request) bool { return strings.HasSuffix(o, ".f.test") }}, "https://x.f.test", "", true},
+	{"pattern", &CORS{OriginPatterns: []*regexp.Regexp{regexp.MustCompile(`https://.*\.p\.test`)}}, "https://x.p.test", "", true},
+	{"pattern, in the middle", &CORS{OriginPatterns: []*regexp.Regexp{regexp.MustCompile(`https://.*\.p\.test`)}}, "https://x.p.test.evil.test", "", false},
+	{"pattern, at the end", &CORS{OriginPatterns: []*regexp.Regexp{regexp.MustCompile(`a.test|b.test`)}}, "https://a.test", "", false},
+	{"pattern, without case", &CORS{OriginPatterns: []*regexp.Regexp{regexp.MustCompile(`(?i)https://[a-z]+\.test`)}}, "https://A.test", "", true},
+	{"null, listed", &CORS{Origins: []string{"null"}}, "null", "", true},
+	{"null, not listed", &CORS{Origins: []string{"https://a.test"}}, "null", "", false},
+	{"null, any", &CORS{Origins: []string{"*"}}, "null", "", true},
 	{"function says no", &CORS{OriginFunc: func(o string, r *http.Request) bool { return false }}, "https://x.f.test", "", false},
 }
 
@@ -117,10 +125,12 @@ func TestCORSHeaders(t *testing.T) {
 		{"credentials", &CORS{Origins: []string{"https://a.test"}, Credentials: true, ExposedHeaders: []string{"X-A", "X-B"}}, "GET", 200,
 			map[string]string{"Access-Control-Allow-Credentials": "true", "Access-Control-Expose-Headers": "X-A,X-B"}, nil},
 		{"preflight", &CORS{Origins: []string{"https://a.test"}}, "OPTIONS", 204,
-			map[string]string{"Access-Control-Allow-Methods": "GET,HEAD,PUT,PATCH,POST,DELETE", "Access-Control-Allow-Headers": "x-token"},
+			map[string]string{"Access-Control-Allow-Methods": "GET,HEAD,PUT,PATCH,POST,DELETE", "Access-Control-Allow-Headers": "x-token", "Vary": "Origin, Access-Control-Request-Headers"},
 			[]string{"Access-Control-Max-Age"}},
-		{"preflight, all set", &CORS{Origins: []string{"https://a.test"}, Methods: []string{"GET", "POST"}, Headers: []string{"x-a", "x-b"}, MaxAge: time.Hour}, "OPTIONS", 204,
-			map[string]string{"Access-Control-Allow-Methods": "GET,POST", "Access-Control-Allow-Headers": "x-a,x-b", "Access-Control-Max-Age": "3600"}, nil},
+		{"preflight, all set", &CORS{Origins: []string{"https://a.test"}, Methods: []string{"GET", "POST"}, Headers: []string{"x-a", "x-b"}, MaxAge: time.Hour, ExposedHeaders: []string{"X-E"}, PreflightStatus: 200}, "OPTIONS", 200,
+			map[string]string{"Access-Control-Allow-Methods": "GET,POST", "Access-Control-Allow-Headers": "x-a,x-b", "Access-Control-Max-Age": "3600", "Access-Control-Expose-Headers": "X-E", "Vary": "Origin"}, nil},
+		{"preflight, not to be remembered", &CORS{Origins: []string{"*"}, MaxAge: -1}, "OPTIONS", 204,
+			map[string]string{"Access-Control-Max-Age": "0", "Access-Control-Allow-Origin": "*", "Vary": "Access-Control-Request-Headers"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inMemory(t, &Options{CORS: c.cors}, nil, func(g *rig) {
@@ -172,4 +182,25 @@ func TestRefusedOriginIsLogged(t *testing.T) {
 			t.Errorf("got %+v, want 101 refused", got)
 		}
 	})
+}
+
+func TestCORSValidate(t *testing.T) {
+	for _, c := range []struct {
+		cors CORS
+		want string // in the error; empty: none
+	}{
+		{CORS{Origins: []string{"*"}}, ""},
+		{CORS{Origins: []string{"null", "https://a.test", "https://*.a.test:8443"}, Credentials: true}, ""},
+		{CORS{Origins: []string{"*"}, Credentials: true}, "exclude each other"},
+		{CORS{Origins: []string{"a.test"}}, `"https://example.com"`},
+		{CORS{Origins: []string{"https://a.test/"}}, `"https://example.com"`},
+		{CORS{Origins: []string{"https://*.*.test"}}, `"https://example.com"`},
+		{CORS{OriginPatterns: []*regexp.Regexp{regexp.MustCompile("a"), nil}}, "OriginPatterns[1] is nil"},
+		{CORS{PreflightStatus: 404}, "200 to 299"},
+	} {
+		err := (&Options{CORS: &c.cors}).Validate()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: got %v, want %q", c.cors, err, c.want)
+		}
+	}
 }

@@ -213,7 +213,9 @@ func TestCookie(t *testing.T) {
 		want     string
 	}{
 		{http.Cookie{}, "io=%s; Path=/; HttpOnly; SameSite=Lax"},
-		{http.Cookie{Name: "app", Path: "/x", MaxAge: 60, Secure: true, SameSite: http.SameSiteNoneMode}, "app=%s; Path=/x; Max-Age=60; Secure; SameSite=None"},
+		{http.Cookie{Name: "app", Path: "/x", MaxAge: 60, Secure: true, SameSite: http.SameSiteNoneMode}, "app=%s; Max-Age=60; Path=/x; HttpOnly; Secure; SameSite=None"},
+		{http.Cookie{Domain: "a.test", MaxAge: -1, Partitioned: true, Secure: true, SameSite: http.SameSiteDefaultMode}, "io=%s; Max-Age=0; Domain=a.test; Path=/; HttpOnly; Secure; Partitioned"},
+		{http.Cookie{Expires: time.Unix(2e9, 0), SameSite: http.SameSiteStrictMode}, "io=%s; Path=/; Expires=Wed, 18 May 2033 03:33:20 GMT; HttpOnly; SameSite=Strict"},
 	} {
 		inMemory(t, &Options{Cookie: &c.template}, echoes, func(g *rig) {
 			_, _, h := g.do("GET", "EIO=4&transport=polling", "")

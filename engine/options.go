@@ -55,8 +55,9 @@ type Options struct {
 	CORS *CORS
 
 	// Cookie, where set, is the template of a cookie with the session id that is set
-	// on the handshake of polling sessions, for load balancers. An empty Name means "io"
-	// and HttpOnly, an empty Path "/", no SameSite "Lax". If nil, there is no cookie.
+	// on the handshake of polling sessions, for load balancers. An empty Name means "io", an
+	// empty Path "/", no SameSite "Lax"; [http.SameSiteDefaultMode] leaves SameSite out. Scripts
+	// cannot read it: it is always HttpOnly. If nil, there is no cookie.
 	Cookie *http.Cookie
 
 	// Allow, where set, is asked for each new session before anything is made for it.
@@ -155,19 +156,4 @@ func or[T comparable](v *T, def T) {
 	if *v == zero {
 		*v = def
 	}
-}
-
-// cookie fills in a template what the official server has by default.
-func cookie(t *http.Cookie) *http.Cookie {
-	c := *t
-	if c.Name == "" {
-		c.Name, c.HttpOnly = "io", true
-	}
-	if c.Path == "" {
-		c.Path = "/"
-	}
-	if c.SameSite == 0 {
-		c.SameSite = http.SameSiteLaxMode
-	}
-	return &c
 }

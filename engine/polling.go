@@ -43,9 +43,7 @@ const (
 // openPolling answers the handshake of a polling session.
 func (s *Server) openPolling(c *Conn, w http.ResponseWriter, r *http.Request) {
 	if s.o.Cookie != nil {
-		k := *s.o.Cookie
-		k.Value = c.id
-		http.SetCookie(w, &k)
+		w.Header().Add("Set-Cookie", s.cookie.header(c.id))
 	}
 	if !c.begin(nil) {
 		writeError(w, http.StatusServiceUnavailable, ErrBadRequest, "Session was closed")

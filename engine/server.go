@@ -17,6 +17,7 @@ type Server struct {
 	accept func(c *Conn) (Handler, error)
 	o      Options
 	origin originPolicy
+	cookie cookieTemplate // where there is one
 
 	group    group
 	flushers flushers
@@ -52,6 +53,9 @@ func NewServer(accept func(c *Conn) (Handler, error), o *Options) *Server {
 		empty:   make(chan struct{}),
 	}
 	s.origin.init(&s.o)
+	if s.o.Cookie != nil {
+		s.cookie = newCookieTemplate(s.o.Cookie)
+	}
 	s.counters.init()
 	s.flushers.init()
 	return s
