@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/atollhq/atoll/cluster"
@@ -62,6 +61,10 @@ type Options struct {
 	// event counted with 128 bytes more than its size. A client that sends faster than
 	// it is served is disconnected. If zero, 4 MiB.
 	MaxInbox int
+
+	// Drain is how the server is emptied where [Server.Drain] is called without options, by [Server.Serve],
+	// and by `atoll drain`. If nil, the defaults of DrainOptions.
+	Drain *DrainOptions
 
 	// ShareHandshake says what other nodes are shown of a client's request by Fetch.
 	// If nil, all but the headers Authorization, Proxy-Authorization and Cookie, and the
@@ -137,7 +140,8 @@ type Server struct {
 	namespaces map[string]*Namespace
 	parents    []*Parent
 	closing    map[string]chan struct{} // namespaces that the cluster is leaving, by name
-	draining   atomic.Bool
+
+	drain drainage
 }
 
 // NewServer returns a server with the namespace "/". A nil o is the zero Options.
@@ -316,7 +320,7 @@ func (srv *Server) lookup(name string) *Namespace {
 // official client reconnects, refuses new ones, and waits for the handlers, OnDisconnect
 // among them, until ctx ends. It may be called several times, and together with Close.
 func (srv *Server) Shutdown(ctx context.Context) error {
-	srv.draining.Store(true)
+	srv.endDrain()
 	err := srv.eng.Shutdown(ctx)
 	srv.cancel(&DisconnectError{Reason: ReasonShutdown})
 	if e := srv.work.Wait(ctx); err == nil {
@@ -328,7 +332,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 // Close cuts all sessions, and waits for the handlers that run. Their contexts are
 // cancelled; one that does not heed its context is waited for.
 func (srv *Server) Close() error {
-	srv.draining.Store(true)
+	srv.endDrain()
 	err := srv.eng.Close()
 	srv.cancel(&DisconnectError{Reason: ReasonShutdown})
 	if e := srv.work.Wait(context.Background()); err == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/event"
+	"github.com/atollhq/atoll/internal/remote"
 	"github.com/atollhq/atoll/protocol"
 )
 
@@ -130,6 +131,10 @@ func (ns *Namespace) serverEvent(op *cluster.Op, answer func(cluster.Answer)) {
 	}
 	if r := ns.srv.recovery; r != nil && string(name) == staleEvent {
 		r.stale(ns, event.ArgsOf(args, op.Attachments))
+		return
+	}
+	if ns.name == "/" && string(name) == remote.Drain {
+		ns.srv.drainOrder(event.ArgsOf(args, op.Attachments), answer)
 		return
 	}
 	h := ns.h.server[string(name)]

@@ -24,6 +24,7 @@ type Stats struct {
 	Panics    int64 // in handlers
 	Refused   int64 // connections to namespaces
 
+	Drain    DrainStats
 	Recovery RecoveryStats
 	Cluster  cluster.Stats // of Options.Cluster; zero without one. Lost and Gaps say what did not arrive
 }
@@ -47,6 +48,7 @@ func (srv *Server) Stats() Stats {
 		Panics:    srv.stats.panics.Load(),
 		Refused:   srv.stats.refused.Load(),
 	}
+	stats.Drain, _ = srv.drain.stats(srv.eng)
 	if r := srv.recovery; r != nil {
 		stats.Recovery = RecoveryStats{
 			Recovered: r.recovered.Load(),
@@ -62,8 +64,9 @@ func (srv *Server) Stats() Stats {
 }
 
 // Health returns a handler for balancers: 200 while the server takes new sessions, 503
-// when it is shutting down. The header Atoll-Node names the node. GET and HEAD, also
-// HTTP/1.0 without a Host.
+// from the moment on when it is drained or shuts down; the body is JSON, and says how far that is (status: ok,
+// announced, draining, drained or shutting down; left: sessions). The header Atoll-Node names the node. GET
+// and HEAD, also HTTP/1.0 without a Host.
 func (srv *Server) Health() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -71,16 +74,21 @@ func (srv *Server) Health() http.Handler {
 			http.Error(w, "use GET or HEAD", http.StatusMethodNotAllowed)
 			return
 		}
+		drain, down := srv.drain.stats(srv.eng)
 		status, code := "ok", http.StatusOK
-		if srv.draining.Load() {
+		switch {
+		case down:
 			status, code = "shutting down", http.StatusServiceUnavailable
+		case drain.State != Serving:
+			status, code = string(drain.State), http.StatusServiceUnavailable
 		}
 		body, _ := json.Marshal(struct {
 			Status  string `json:"status"`
 			Node    string `json:"node"`
 			Tag     string `json:"tag"`
 			Sockets int64  `json:"sockets"`
-		}{status, srv.node, srv.tag.String(), srv.stats.sockets.Load()})
+			Left    int    `json:"left,omitempty"`
+		}{status, srv.node, srv.tag.String(), srv.stats.sockets.Load(), drain.Left})
 		h := w.Header()
 		h.Set("Content-Type", "application/json")
 		h.Set("Cache-Control", "no-store")
