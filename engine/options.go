@@ -64,6 +64,12 @@ type Options struct {
 	// An error refuses the session with status 403 and the error's text as message.
 	Allow func(r *http.Request) error
 
+	// Foreign, where set, is asked for each request that names a session which is not here, once its origin and its
+	// transport were looked at, and nothing but the headers of CORS was put into those of w. It returns
+	// true if it has answered the request, and false where that is to be answered with ErrUnknownSID. It runs on the
+	// goroutine of the request, and may take as long as the answer takes; see also [Server.RefuseUnknown].
+	Foreign func(w http.ResponseWriter, r *http.Request, id string) bool
+
 	// Headers, where set, may add to the headers of each response. initial is true
 	// on the handshake. It is called with no lock held and may be called at once for several requests.
 	Headers func(h http.Header, r *http.Request, initial bool)

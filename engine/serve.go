@@ -83,17 +83,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, ErrBadRequest, "")
 		return
 	}
-	if s.o.Headers != nil {
-		s.o.Headers(w.Header(), r, q.sid == "")
-	}
 	if q.sid == "" {
+		s.headers(w, r, true)
 		s.handshake(w, r, q, upgrade)
 		return
 	}
 	c := s.lookup(q.sid)
+	if c == nil {
+		s.unknown(w, r, q.sid)
+		return
+	}
+	s.headers(w, r, false)
 	switch {
-	case c == nil:
-		s.refuse(w, ErrUnknownSID, "")
 	case upgrade:
 		s.serveUpgrade(c, w, r)
 	case r.Method == http.MethodGet:
@@ -102,6 +103,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.servePost(c, w, r)
 	default:
 		s.refuse(w, ErrBadRequest, "")
+	}
+}
+
+// headers adds what the user wants in each response.
+func (s *Server) headers(w http.ResponseWriter, r *http.Request, initial bool) {
+	if s.o.Headers != nil {
+		s.o.Headers(w.Header(), r, initial)
 	}
 }
 
