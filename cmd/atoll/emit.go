@@ -107,7 +107,7 @@ arguments. It ends with status 3 when some did not answer in time.`,
 	f.BoolVar(&volatile, "volatile", false, "may be dropped where it would have to wait")
 	f.BoolVar(&ask, "ask", false, "wait for the acks and print them")
 	f.BoolVar(&server, "server", false, "to the servers of the namespace instead of its clients (serverSideEmit)")
-	f.DurationVar(&timeout, "timeout", 5*time.Second, "give up after this time")
+	waitVar(f, &timeout, "timeout", 5*time.Second, "give up after this time")
 	return cmd
 }
 

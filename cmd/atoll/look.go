@@ -31,7 +31,7 @@ type lookFlags struct {
 func (l *lookFlags) register(f *pflag.FlagSet) {
 	l.busFlags.register(f)
 	f.BoolVar(&l.json, "json", false, "one JSON object on each line, for programs")
-	f.DurationVar(&l.timeout, "timeout", 5*time.Second, "how long answers are waited for")
+	waitVar(f, &l.timeout, "timeout", 5*time.Second, "how long answers are waited for")
 	f.StringVarP(&l.nsp, "namespace", "n", "/", "namespace")
 }
 

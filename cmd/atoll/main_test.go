@@ -82,6 +82,8 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		{"gateway --token-file /nowhere", 2, "cannot read the tokens"},
 		{"gateway --token-file /dev/null", 2, "openssl rand"},
 		{"emit news --server --room a", 2, "for clients"},
+		{"nodes --timeout 0", 2, "more than 0"},
+		{"emit news --timeout 5", 2, "5s"},
 		{"demo-node", 1, "atoll demo"},
 		{"dmeo", 1, "unknown command"},
 	} {
