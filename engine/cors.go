@@ -162,8 +162,8 @@ func (p *originPolicy) check(s *Server, w http.ResponseWriter, r *http.Request) 
 	origins := r.Header["Origin"]
 	if len(origins) > 0 {
 		origin := origins[0]
-		same := len(origins) == 1 && sameOrigin(origin, r)
-		if !same && (len(origins) > 1 || !p.allows(origin, r)) {
+		one := len(origins) == 1 && !strings.ContainsAny(origin, ", ") // no browser names several
+		if !one || !sameOrigin(origin, r) && !p.allows(origin, r) {
 			s.refusedOrigin.Add(1)
 			p.warn(s, origin, r)
 			if p.cors != nil && !p.any {
