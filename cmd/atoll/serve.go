@@ -15,25 +15,26 @@ import (
 
 	"github.com/atollhq/atoll"
 	"github.com/atollhq/atoll/cluster"
-	"github.com/atollhq/atoll/engine"
 	"github.com/atollhq/atoll/internal/demo/jsclient"
 	"github.com/atollhq/atoll/recovery"
 )
 
 func serveCommand() *cobra.Command {
 	var (
-		l        listenFlags
-		b        busFlags
-		static   string
-		path     string
-		name     string
-		rooms    bool
-		relay    bool
-		origins  []string
-		nsps     []string
-		maxBytes int
-		route    bool
-		recover  time.Duration
+		l           listenFlags
+		b           busFlags
+		static      string
+		path        string
+		name        string
+		rooms       bool
+		relay       bool
+		origins     []string
+		credentials bool
+		cookie      string
+		nsps        []string
+		maxBytes    int
+		route       bool
+		recover     time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -62,8 +63,12 @@ Node.js servers can be in the same cluster.`,
 			}
 			o := &atoll.Options{Logger: slog.Default()}
 			o.Engine.MaxPayload = maxBytes
-			if len(origins) > 0 {
-				o.Engine.CORS = &engine.CORS{Origins: origins}
+			var err error
+			if o.Engine.CORS, err = corsOf(origins, credentials); err != nil {
+				return err
+			}
+			if o.Engine.Cookie, err = cookieOf(cookie); err != nil {
+				return err
 			}
 			if err := o.Engine.Validate(); err != nil {
 				return usageError{err}
@@ -113,6 +118,8 @@ Node.js servers can be in the same cluster.`,
 	f.BoolVar(&route, "route-rooms", false, "messages for one room go only to nodes that have members of it, in formats of Atoll's own")
 	f.DurationVar(&recover, "recovery", 0, "clients that were cut off for so long get what they missed (default: off)")
 	f.StringSliceVar(&origins, "cors-origin", nil, "origins of other sites whose pages may connect, for instance https://example.com")
+	f.BoolVar(&credentials, "cors-credentials", false, "those pages may send cookies, with withCredentials: true")
+	f.StringVar(&cookie, "cookie", "", "set this cookie with the session id, for balancers: a name, and attributes as in Set-Cookie, for instance \"io; SameSite=None; Secure\"")
 	f.IntVar(&maxBytes, "max-payload", 0, "largest message of a client in bytes (default 1000000)")
 	return cmd
 }
