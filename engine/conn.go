@@ -76,6 +76,8 @@ type Conn struct {
 	leaving   bool          // Leave was called; set before the state becomes closing
 	parted    bool          // the client knows; its POST is the last of it
 	apart     bool          // handlers of POSTs take long: they get a goroutine
+	hold      *hold         // what is kept back for a while; nil: nothing is
+	moved     bool          // the session was given away
 
 	timer *time.Timer // the next ping, the end of waiting for a pong, or of closing
 	due   time.Time   // when it should fire
@@ -122,6 +124,7 @@ func (c *Conn) Close(cause error) {
 	}
 	c.state.Store(closing)
 	c.cause = e
+	c.dropHold()
 	c.arm(c.srv.o.CloseGrace)
 	var t task
 	switch {
@@ -166,6 +169,7 @@ func (c *Conn) cut(e *CloseError, keep *socket) {
 		c.timer.Stop()
 	}
 	c.out, c.queued = nil, 0
+	c.dropHold()
 	ws, probe := c.ws, c.probe
 	if c.farewell == 0 {
 		c.farewell = wire.Close
@@ -196,7 +200,9 @@ func (c *Conn) cut(e *CloseError, keep *socket) {
 // notify tells the handler that the session has ended. It has a goroutine of its own,
 // since the caller may be the handler, or hold its locks.
 func (c *Conn) notify(e *CloseError) {
-	c.srv.count(e)
+	if e.Reason != ReasonMoved {
+		c.srv.count(e)
+	}
 	c.srv.group.Go(func() {
 		c.turn.Lock()
 		//lint:ignore SA2001 only waits until the last Message has returned

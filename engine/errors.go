@@ -16,6 +16,7 @@ const (
 	ReasonParseError     = "parse error"          // a packet that is none
 	ReasonForcedClose    = "forced close"         // [Conn.Close]
 	ReasonShutdown       = "server shutting down" // [Server.Shutdown] or [Server.Close]
+	ReasonMoved          = "moved"                // [Server.Release]: the session goes on, on another server
 )
 
 // A CloseError says why a session ended. It is the cause that [Handler].Closed gets.

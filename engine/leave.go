@@ -66,6 +66,7 @@ func (c *Conn) Activity() Activity {
 //
 // Leave does not wait. It reports false, and does nothing, where the session is not open.
 func (c *Conn) Leave(cause error) bool {
+	c.settleHold()
 	c.mu.Lock()
 	if c.state.Load() != open {
 		c.mu.Unlock()

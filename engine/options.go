@@ -70,6 +70,12 @@ type Options struct {
 	// goroutine of the request, and may take as long as the answer takes; see also [Server.RefuseUnknown].
 	Foreign func(w http.ResponseWriter, r *http.Request, id string) bool
 
+	// Hold, where set, is asked at each handshake over polling that offers WebSocket: for how long is what the client
+	// sends first kept back, counted from when it comes? So long the session can be given to another server, where the client's
+	// WebSocket may arrive; see [Server.Release]. It is kept back for less where the WebSocket arrives here, where something is sent
+	// to the client, and where it is more than some 8 KB. Zero or less means not at all. It must not block.
+	Hold func() time.Duration
+
 	// Headers, where set, may add to the headers of each response. initial is true
 	// on the handshake. It is called with no lock held and may be called at once for several requests.
 	Headers func(h http.Header, r *http.Request, initial bool)

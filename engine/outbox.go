@@ -74,6 +74,7 @@ func (c *Conn) Send(ps ...wire.Packet) error {
 	for i := range ps {
 		c.push(ps[i])
 	}
+	c.letGo()
 	t := c.wake(false)
 	c.mu.Unlock()
 	c.do(t)
@@ -94,6 +95,7 @@ func (c *Conn) SendVolatile(ps ...wire.Packet) bool {
 	for i := range ps {
 		c.push(ps[i])
 	}
+	c.letGo()
 	t := c.wake(false)
 	c.mu.Unlock()
 	c.do(t)

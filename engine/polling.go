@@ -68,7 +68,7 @@ func (s *Server) servePoll(c *Conn, w http.ResponseWriter, r *http.Request) {
 	switch {
 	case c.state.Load() == closed:
 		c.mu.Unlock()
-		s.refuse(w, ErrUnknownSID, "")
+		s.gone(c, w, r)
 		return
 	case c.ws != nil:
 		c.mu.Unlock()

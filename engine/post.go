@@ -46,7 +46,7 @@ func (s *Server) servePost(c *Conn, w http.ResponseWriter, r *http.Request) {
 	switch {
 	case c.state.Load() == closed:
 		c.mu.Unlock()
-		s.refuse(w, ErrUnknownSID, "")
+		s.gone(c, w, r)
 		return
 	case c.ws != nil:
 		c.mu.Unlock()
@@ -130,6 +130,10 @@ func (p *post) done() {
 	p.c.mu.Lock()
 	if p.c.post == p {
 		p.c.post = nil
+		if h := p.c.hold; h != nil && h.idle != nil {
+			close(h.idle)
+			h.idle = nil
+		}
 	}
 	e, over := p.c.cause, p.c.parted
 	p.c.mu.Unlock()
@@ -224,7 +228,10 @@ func (p *post) packets(body []byte, b *buffer) (relieved bool, err error) {
 func (c *Conn) deliver(body []byte) (n, messages int, err error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	if c.Transport() != Polling { // taken over by a WebSocket while the body came in
+	c.mu.Lock()
+	late, h := c.ws != nil, c.hold
+	c.mu.Unlock()
+	if late { // taken over by a WebSocket while the body came in
 		return 0, 0, errPostLate
 	}
 	for more := true; more && err == nil; n++ {
@@ -235,6 +242,13 @@ func (c *Conn) deliver(body []byte) (n, messages int, err error) {
 		case perr != nil:
 			err = &CloseError{Reason: ReasonParseError, Err: perr}
 		case pk.Type == wire.Message:
+			if h != nil {
+				if c.keep(h, &pk) {
+					break
+				}
+				messages += c.handUpNow()
+				h = nil
+			}
 			messages++
 			c.message(pk.Data, pk.Binary)
 		case pk.Type == wire.Pong:
@@ -242,6 +256,9 @@ func (c *Conn) deliver(body []byte) (n, messages int, err error) {
 		case pk.Type == wire.Ping:
 			err = &CloseError{Reason: ReasonTransportError, Err: errDirection}
 		case pk.Type == wire.Close:
+			if h != nil {
+				messages += c.handUpNow()
+			}
 			err = &CloseError{Reason: ReasonTransportClose, Err: errClosePacket}
 		}
 	}

@@ -157,6 +157,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, q query, upgr
 	if upgrade {
 		s.openSocket(c, w, r)
 	} else {
+		s.mayHold(c)
 		s.openPolling(c, w, r)
 	}
 }
@@ -199,12 +200,17 @@ func (c *Conn) begin(ws *socket) bool {
 	return false
 }
 
+// offersUpgrade reports whether polling clients may change to WebSocket.
+func (s *Server) offersUpgrade() bool {
+	return !s.o.DisableUpgrade && slices.Contains(s.o.Transports, WebSocket)
+}
+
 // openData is the data of the open packet.
 func (s *Server) openData(id string, upgraded bool) []byte {
 	b := make([]byte, 0, 128)
 	b = append(append(b, `{"sid":"`...), id...)
 	b = append(b, `","upgrades":[`...)
-	if !upgraded && !s.o.DisableUpgrade && slices.Contains(s.o.Transports, WebSocket) {
+	if !upgraded && s.offersUpgrade() {
 		b = append(b, `"websocket"`...)
 	}
 	interval := s.o.PingInterval.Milliseconds()

@@ -132,7 +132,9 @@ func (s *Server) serveUpgrade(c *Conn, w http.ResponseWriter, r *http.Request) {
 		c.probe, c.nudges = k, 0
 	}
 	c.mu.Unlock()
-	if !mine { // as the official server: accepted, then closed
+	if mine {
+		c.settleHold()
+	} else { // as the official server: accepted, then closed
 		err := k.accept(w, r, func(b []byte) []byte { return wire.AppendClose(b, wire.ClosePolicy, "") })
 		if err != nil {
 			k.conn.Close()

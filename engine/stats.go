@@ -15,6 +15,8 @@ type Stats struct {
 	Opened   uint64            // sessions that began
 	Closed   map[string]uint64 // sessions that ended, by reason
 	Upgrades uint64            // sessions that changed from polling to WebSocket
+	MovedIn  uint64            // sessions that came from another server; see [Server.Adopt]. They are not in Opened
+	MovedOut uint64            // sessions that went to another server; see [Server.Release]. They are not in Closed
 	Handoffs uint64            // readers relieved of a slow handler
 
 	PacketsIn, PacketsOut uint64
@@ -28,6 +30,7 @@ type Stats struct {
 
 type counters struct {
 	opened, upgrades, handoffs atomic.Uint64
+	movedIn, movedOut          atomic.Uint64
 	packetsIn, bytesIn         atomic.Uint64
 	_                          [40]byte // readers and writers each have a cache line
 	packetsOut, bytesOut       atomic.Uint64
@@ -59,6 +62,7 @@ func (s *Server) Stats() Stats {
 	st := Stats{
 		Sessions: n, Polling: n - ws, WebSocket: ws,
 		Opened: s.opened.Load(), Upgrades: s.upgrades.Load(), Handoffs: s.handoffs.Load(),
+		MovedIn: s.movedIn.Load(), MovedOut: s.movedOut.Load(),
 		PacketsIn: s.packetsIn.Load(), BytesIn: s.bytesIn.Load(),
 		PacketsOut: s.packetsOut.Load(), BytesOut: s.bytesOut.Load(),
 		DroppedVolatile: s.dropped.Load(), SlowClients: s.slow.Load(),
