@@ -33,6 +33,10 @@ type Options struct {
 	// close it: who makes a thing closes it.
 	Cluster *cluster.Node
 
+	// Forward is about requests that come to this node for sessions of other nodes. If nil, they are passed
+	// on wherever Cluster is set.
+	Forward *ForwardOptions
+
 	// Recovery lets clients that were cut off come back to their rooms and data, with the
 	// events that they have missed; see the package's documentation. If nil, it is off.
 	Recovery *recovery.Options
@@ -113,6 +117,13 @@ func (o *Options) maxQueue() int {
 	return o.Engine.MaxQueue
 }
 
+func (o *Options) maxPayload() int {
+	if o.Engine.MaxPayload <= 0 {
+		return 1_000_000 // as the engine
+	}
+	return o.Engine.MaxPayload
+}
+
 func (o *Options) maxInbox() int {
 	if o.MaxInbox <= 0 {
 		return 4 << 20
@@ -135,6 +146,7 @@ type Server struct {
 	stats  counters
 
 	recovery *recoverer // nil: off
+	forward  *forwarder // nil: requests for sessions of other nodes are refused
 
 	mu         sync.Mutex
 	namespaces map[string]*Namespace
@@ -178,6 +190,9 @@ func NewServer(o *Options) *Server {
 			users(h, r, initial)
 		}
 	}
+	if srv.forward = newForwarder(srv); srv.forward != nil {
+		srv.forward.tell(&eo)
+	}
 	srv.eng = engine.NewServer(srv.accept, &eo)
 	if srv.opts.Recovery != nil {
 		srv.recovery = newRecoverer(srv)
@@ -186,6 +201,11 @@ func NewServer(o *Options) *Server {
 	if node := srv.opts.Cluster; node != nil {
 		if err := node.Attach((*receiver)(srv)); err != nil {
 			panic("atoll: Options.Cluster: " + err.Error())
+		}
+	}
+	if srv.forward != nil {
+		if err := srv.forward.open(); err != nil {
+			panic("atoll: Options.Forward: " + err.Error())
 		}
 	}
 	return srv
@@ -206,7 +226,14 @@ const NodeHeader = "Atoll-Node"
 
 // ServeHTTP serves clients. It looks at the query of a request, not at its path: mount it
 // where the clients look for it, by default at "/socket.io/".
-func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { srv.eng.ServeHTTP(w, r) }
+//
+// With Options.Cluster it also takes the connections of other nodes, which come on the same path; see ForwardOptions.
+func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f := srv.forward; f != nil && f.link(w, r) {
+		return
+	}
+	srv.eng.ServeHTTP(w, r)
+}
 
 // Of returns the namespace with the given name, and makes it if need be. A missing
 // leading slash is added.
@@ -326,6 +353,9 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	if e := srv.work.Wait(ctx); err == nil {
 		err = e
 	}
+	if e := srv.forward.shutdown(ctx); err == nil {
+		err = e
+	}
 	return err
 }
 
@@ -338,6 +368,7 @@ func (srv *Server) Close() error {
 	if e := srv.work.Wait(context.Background()); err == nil {
 		err = e
 	}
+	srv.forward.close()
 	return err
 }
 

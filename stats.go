@@ -25,6 +25,7 @@ type Stats struct {
 	Refused   int64 // connections to namespaces
 
 	Drain    DrainStats
+	Forward  ForwardStats // of Options.Forward; zero where nothing is forwarded
 	Recovery RecoveryStats
 	Cluster  cluster.Stats // of Options.Cluster; zero without one. Lost and Gaps say what did not arrive
 }
@@ -56,6 +57,9 @@ func (srv *Server) Stats() Stats {
 			Refused:   r.refused.Load(),
 			Trimmed:   r.trimmed.Load(),
 		}
+	}
+	if f := srv.forward; f != nil {
+		stats.Forward = f.stats()
 	}
 	if node := srv.opts.Cluster; node != nil {
 		stats.Cluster = node.Stats()

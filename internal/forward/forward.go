@@ -18,8 +18,8 @@ import (
 // A request that was forwarded twice already is answered by Gone. The body is read first, up to one byte more
 // than Options.MaxBody.
 func (p *Peers) Forward(w http.ResponseWriter, r *http.Request, node string) {
-	from, hops := hopsOf(r.Context())
-	if hops >= maxHops || hops > 0 && from == node {
+	_, hops := hopsOf(r.Context())
+	if hops >= maxHops { // it may go back to where it came from: the session may have moved there meanwhile
 		p.gone(w, r)
 		return
 	}
