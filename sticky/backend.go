@@ -88,6 +88,17 @@ type backend struct {
 	requests atomic.Uint64
 	errors   atomic.Uint64
 
+	hash       uint64 // of the URL
+	weight     atomic.Int64
+	most       atomic.Int64 // sessions; 0 or less where there is no limit
+	suspected  atomic.Int64 // until when, in nanoseconds
+	suspicions atomic.Uint64
+	retries    atomic.Uint64    // requests that went elsewhere afterwards
+	statuses   [6]atomic.Uint64 // answers, by the first digit
+	upAt       atomic.Int64     // when it came up last, having been down
+	turn       [2]int64         // the balancer's picking guards it
+	cookies    sync.Map         // the values that name it, by secret
+
 	state   atomic.Int32  // a State, written with mu held
 	checked chan struct{} // closed after the first check
 	kick    chan struct{} // wishes for a check at once
@@ -96,9 +107,11 @@ type backend struct {
 
 	mu       sync.Mutex
 	name     string
-	alive    State // Starting, Up or Down, by the checks
-	refusing bool  // answers its checks with 503
-	drained  bool  // by Drain
+	alive    State     // Starting, Up or Down, by the checks
+	refusing bool      // answers its checks with 503
+	drained  bool      // by Drain
+	told     bool      // to drain, by its Backend
+	leaves   time.Time // when it is cut off, being taken away; zero where it is not
 	removed  bool
 	good     int // checks in a row
 	bad      int
@@ -107,6 +120,7 @@ type backend struct {
 	hint     sid.Tag // what the last session id that was not known to name a node began with
 	lastErr  string
 	since    time.Time
+	blotter  blotter
 	flights  flight // the head of a ring
 }
 
@@ -120,6 +134,7 @@ type flight struct {
 func (l *Balancer) newBackend(u *url.URL, name string) *backend {
 	b := &backend{
 		l: l, url: u, name: orElse(name, u.Host), since: time.Now(),
+		hash:    hashOf(u.String()),
 		checked: make(chan struct{}), kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	b.grab() // makes the ring
@@ -208,8 +223,26 @@ func (b *backend) leave(f *flight) {
 func (b *backend) failed(err error) {
 	b.errors.Add(1)
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.lastErr = err.Error()
+	b.mu.Unlock()
+	b.misses(time.Now())
+}
+
+// start begins the checks.
+func (b *backend) start() {
+	var ctx context.Context
+	ctx, b.stop = context.WithCancel(context.Background())
+	go b.watch(ctx)
+}
+
+// apply takes over what spec says, except its URL.
+func (b *backend) apply(spec Backend, m *Limits) {
+	b.weight.Store(int64(orElse(spec.Weight, 1)))
+	b.most.Store(int64(orElse(spec.MaxSessions, m.SessionsPerNode)))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.name, b.told, b.leaves = orElse(spec.Name, b.url.Host), spec.Drain, time.Time{}
+	b.settle()
 }
 
 // suspect asks for a check at once.
@@ -283,7 +316,7 @@ func cutAll(flights []*flight, cause error) {
 // settle computes the state from its parts. b.mu is held.
 func (b *backend) settle() {
 	s := b.alive
-	if s == Up && (b.drained || b.refusing) {
+	if s == Up && (b.drained || b.told || b.refusing || !b.leaves.IsZero()) {
 		s = Draining
 	}
 	if State(b.state.Swap(int32(s))) != s {

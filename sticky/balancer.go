@@ -2,9 +2,7 @@ package sticky
 
 import (
 	"context"
-	"errors"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http/httputil"
 	"slices"
@@ -18,7 +16,8 @@ import (
 // A Balancer spreads the sessions of Socket.IO clients over nodes. Make one with [New], end
 // it with [Balancer.Shutdown] or [Balancer.Close]. Any number of goroutines may use it.
 type Balancer struct {
-	o     Options
+	o     Options                 // as at the beginning
+	live  atomic.Pointer[Options] // with what Reconfigure has changed
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 	proxy *httputil.ReverseProxy
 	table *sessions
@@ -28,8 +27,19 @@ type Balancer struct {
 	turn    atomic.Uint64 // of the round robin
 	picking sync.Mutex    // a choice by load and its reservation are one step
 
-	unavailable atomic.Uint64 // requests that found no node
-	unknown     atomic.Uint64 // requests of sessions that are on no node
+	cookies    *memory[*backend] // of nodes
+	opening    bucket
+	perAddress *buckets
+	retry      budget
+	refused    [reasons]atomic.Uint64
+	latency    [operations]histogram
+	changes    atomic.Uint64 // successful calls of Reconfigure
+	failures   atomic.Uint64 // and others
+
+	changing sync.Mutex                 // held while backends or options change; before mu
+	found    []*finding                 // of each Discovery; changing guards it
+	finders  atomic.Pointer[[]*finding] // found
+	fixed    []Backend                  // those not found by discovery; changing guards it
 
 	mu      sync.Mutex // guards what follows, and changes of view
 	closed  bool       // no new sessions
@@ -37,7 +47,7 @@ type Balancer struct {
 	calls   map[*call]struct{}
 	running sync.WaitGroup
 	sweeper context.CancelFunc
-	ended   chan struct{} // closed when the sweeper has ended
+	keepers sync.WaitGroup // the sweeper and what discovers
 }
 
 // A view is the set of nodes at a moment. It is never changed.
@@ -59,24 +69,32 @@ func newBalancer(opts *Options, dial func(context.Context, string, string) (net.
 		return nil, err
 	}
 	l := &Balancer{
-		o: o, dial: dial, start: time.Now(), ended: make(chan struct{}), calls: make(map[*call]struct{}),
+		o: o, dial: dial, start: time.Now(), calls: make(map[*call]struct{}),
+		cookies: newMemory[*backend](100_000), perAddress: newBuckets(100_000),
 		table: newSessions(o.MaxSessions, o.SessionIdle),
 	}
+	l.live.Store(&o)
 	l.proxy = l.newProxy()
 	l.view.Store(&view{})
 	ctx, cancel := context.WithCancel(context.Background())
 	l.sweeper = cancel
-	go l.sweep(ctx)
+	l.keepers.Go(func() { l.sweep(ctx) })
 	if err := l.SetBackends(o.Backends...); err != nil {
+		l.Close()
+		return nil, err
+	}
+	if err := l.discover(ctx, o.Discover); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
+// rules returns the options of now.
+func (l *Balancer) rules() *Options { return l.live.Load() }
+
 // sweep forgets silent sessions until ctx ends.
 func (l *Balancer) sweep(ctx context.Context) {
-	defer close(l.ended)
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
@@ -86,66 +104,9 @@ func (l *Balancer) sweep(ctx context.Context) {
 		case now := <-t.C:
 			for l.table.sweep(now) {
 			}
+			l.retire(now)
 		}
 	}
-}
-
-// SetBackends makes the given nodes the nodes of l. One that was there before, by its URL, keeps
-// its sessions and its state. One that is not there any more is cut off at once; to take it away
-// gently, call [Balancer.Drain] before and wait until its Sessions are 0. SetBackends returns an error, and
-// changes nothing, where a URL makes no sense or is given twice, or l is closed.
-func (l *Balancer) SetBackends(backends ...Backend) error {
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return errors.New("sticky: SetBackends: " + errClosed.Error())
-	}
-	old := make(map[string]*backend)
-	for _, b := range l.view.Load().list {
-		old[b.url.String()] = b
-	}
-	var list, added []*backend
-	seen := make(map[string]bool)
-	for _, spec := range backends {
-		u, err := spec.parse()
-		if err == nil && seen[u.String()] {
-			err = errors.New("sticky: backend " + u.String() + " is given twice")
-		}
-		if err != nil {
-			l.mu.Unlock()
-			return err
-		}
-		seen[u.String()] = true
-		b := old[u.String()]
-		if b == nil {
-			b = l.newBackend(u, spec.Name)
-			added = append(added, b)
-		}
-		list = append(list, b)
-	}
-	for i, b := range list {
-		b.mu.Lock()
-		b.name = orElse(backends[i].Name, b.url.Host)
-		b.mu.Unlock()
-		delete(old, b.url.String())
-	}
-	for _, b := range added {
-		var ctx context.Context
-		ctx, b.stop = context.WithCancel(context.Background())
-		go b.watch(ctx)
-	}
-	l.setView(list)
-	l.mu.Unlock()
-
-	for _, b := range old {
-		b.remove(errDown)
-	}
-	for _, b := range old {
-		<-b.done
-		b.transport.CloseIdleConnections()
-		b.forget()
-	}
-	return nil
 }
 
 // retag makes a new view after a node told its tag.
@@ -185,51 +146,6 @@ func (l *Balancer) Drain(backend string, on bool) bool {
 	return false
 }
 
-// pick chooses a node for a new session that is none of tried, and counts the
-// session as being opened there; the caller takes it out of opening again. It returns nil
-// where no node is left.
-func (l *Balancer) pick(policy Policy, tried []*backend) *backend {
-	list := l.view.Load().list
-	if len(list) == 0 {
-		return nil
-	}
-	l.picking.Lock()
-	defer l.picking.Unlock()
-	var best *backend
-	var first int
-	if policy == Random {
-		first = rand.IntN(len(list))
-		policy = RoundRobin // among the others where that one is not there
-	} else {
-		first = int(l.turn.Add(1) % uint64(len(list)))
-	}
-	for i := range list {
-		b := list[(first+i)%len(list)]
-		if b.now() != Up || contains(tried, b) {
-			continue
-		}
-		if best == nil || policy == LeastConnections && b.load() < best.load() {
-			best = b
-		}
-		if policy == RoundRobin {
-			break
-		}
-	}
-	if best != nil {
-		best.opening.Add(1)
-	}
-	return best
-}
-
-func contains(list []*backend, b *backend) bool {
-	for _, c := range list {
-		if b == c {
-			return true
-		}
-	}
-	return false
-}
-
 // find returns the node of a session, and its pinned entry where there is one; nil
 // where the session is on no node that is known.
 func (l *Balancer) find(id string) (*backend, *entry) {
@@ -248,23 +164,35 @@ func (l *Balancer) find(id string) (*backend, *entry) {
 	return nil, nil
 }
 
-// settled waits until each node was checked once, or ctx ends. It reports whether it had to wait.
+// settled waits until nodes were looked for and each was checked once, or ctx ends. It reports whether it had to wait.
 func (l *Balancer) settled(ctx context.Context) (waited bool) {
-	for _, b := range l.view.Load().list {
-		select {
-		case <-b.checked:
-			continue
-		default:
+	if all := l.finders.Load(); all != nil {
+		for _, f := range *all {
+			waited = wait(ctx, f.first, nil) || waited
 		}
-		waited = true
-		select {
-		case <-b.checked:
-		case <-b.done:
-		case <-ctx.Done():
-			return true
+	}
+	for _, b := range l.view.Load().list {
+		waited = wait(ctx, b.checked, b.done) || waited
+		if ctx.Err() != nil {
+			return waited
 		}
 	}
 	return waited
+}
+
+// wait waits for a, b or the end of ctx. It reports whether a had not come before.
+func wait(ctx context.Context, a, b <-chan struct{}) bool {
+	select {
+	case <-a:
+		return false
+	default:
+	}
+	select {
+	case <-a:
+	case <-b:
+	case <-ctx.Done():
+	}
+	return true
 }
 
 // begin counts a request as running. It reports false when l is closed.
@@ -281,6 +209,7 @@ func (l *Balancer) begin(c *call) bool {
 
 // finish ends what begin began.
 func (l *Balancer) finish(c *call) {
+	l.note(c)
 	l.mu.Lock()
 	delete(l.calls, c)
 	l.mu.Unlock()
@@ -334,7 +263,7 @@ func (l *Balancer) Close() error {
 	calls := slices.Collect(maps.Keys(l.calls))
 	l.mu.Unlock()
 	l.sweeper()
-	<-l.ended
+	l.keepers.Wait()
 	for _, b := range list {
 		b.remove(errClosed)
 	}

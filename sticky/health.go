@@ -31,7 +31,7 @@ func (b *backend) watch(ctx context.Context) {
 	first := true
 	for {
 		start := time.Now()
-		pause := b.l.o.Health.Interval
+		pause := b.l.rules().Health.Interval
 		b.check(ctx)
 		if first && ctx.Err() == nil {
 			first = false
@@ -60,7 +60,7 @@ func (b *backend) watch(ctx context.Context) {
 
 // check asks b once whether it lives.
 func (b *backend) check(parent context.Context) {
-	limit := b.l.o.Health.Timeout
+	limit := b.l.rules().Health.Timeout
 	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
 	start := time.Now()
@@ -80,7 +80,7 @@ func (b *backend) check(parent context.Context) {
 		b.mu.Lock()
 		b.bad++
 		// A node that never answered is down at its first failure: nobody is on it.
-		fell := b.bad >= b.l.o.Health.Fall || b.alive != Up
+		fell := b.bad >= b.l.rules().Health.Fall || b.alive != Up
 		b.good = 0
 		b.lastErr = err.Error()
 		b.mu.Unlock()
@@ -100,11 +100,14 @@ func (b *backend) check(parent context.Context) {
 	b.bad = 0
 	b.good++
 	was := b.alive
-	if was == Starting || was == Down && b.good >= b.l.o.Health.Rise {
+	if was == Starting || was == Down && b.good >= b.l.rules().Health.Rise {
 		b.alive = Up
 	}
 	b.refusing = status == http.StatusServiceUnavailable
 	rose := was != Up && b.alive == Up
+	if rose && was == Down {
+		b.upAt.Store(time.Now().UnixNano())
+	}
 	b.settle()
 	b.mu.Unlock()
 	if rose {
@@ -115,14 +118,14 @@ func (b *backend) check(parent context.Context) {
 
 // probe makes the check and returns the status and the header of the answer.
 func (b *backend) probe(ctx context.Context) (int, http.Header, error) {
-	if b.l.o.Health.Path == tcpOnly {
+	if b.l.rules().Health.Path == tcpOnly {
 		c, err := b.l.dial(ctx, "tcp", b.url.Host)
 		if err != nil {
 			return 0, nil, err
 		}
 		return http.StatusOK, nil, c.Close()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url.String()+b.l.o.Health.Path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url.String()+b.l.rules().Health.Path, nil)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -2,11 +2,13 @@ package sticky
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,19 +25,21 @@ const (
 	RoundRobin
 	// Random chooses any node.
 	Random
+	// Hash chooses by the address of the client, as [ClientAddress] does, where [Options.Affinity] says nothing.
+	Hash
 )
 
 // ParsePolicy reads the name of a policy, as [Policy.String] writes it.
 func ParsePolicy(name string) (Policy, error) {
-	for p := LeastConnections; p <= Random; p++ {
+	for p := LeastConnections; p <= Hash; p++ {
 		if name == p.String() {
 			return p, nil
 		}
 	}
-	return 0, fmt.Errorf("sticky: no policy %q: use least-connections, round-robin or random", name)
+	return 0, fmt.Errorf("sticky: no policy %q: use least-connections, round-robin, random or hash", name)
 }
 
-// String returns the name: least-connections, round-robin or random.
+// String returns the name: least-connections, round-robin, random or hash.
 func (p Policy) String() string {
 	switch p {
 	case LeastConnections:
@@ -44,6 +48,8 @@ func (p Policy) String() string {
 		return "round-robin"
 	case Random:
 		return "random"
+	case Hash:
+		return "hash"
 	}
 	return fmt.Sprintf("Policy(%d)", int(p))
 }
@@ -55,31 +61,69 @@ type Backend struct {
 	URL string
 	// Name is for people. If empty, the host and port.
 	Name string
+	// Weight is the share of the new sessions that the node gets, from 1 to 1000. If zero, 1.
+	Weight int
+	// MaxSessions bounds the live sessions on the node. If zero, what Limits.SessionsPerNode says. If negative, there is no limit.
+	MaxSessions int
+	// Drain keeps new sessions away, as [Balancer.Drain] does, as long as it is set.
+	Drain bool
 }
 
-// Options configure a [Balancer]. A nil *Options has all the defaults.
+// Options configure a [Balancer]. A nil *Options has all the defaults. Fields that say so can be changed by [Balancer.Reconfigure].
 type Options struct {
-	// Backends are the first nodes. There may be none: [Balancer.SetBackends] brings them later.
+	// Backends are the first nodes. There may be none: [Balancer.SetBackends] brings them later. It can be changed.
 	Backends []Backend
+
+	// Discover finds more nodes, and keeps them up to date. The nodes are those of Backends and of all
+	// that is found; the first with a URL counts.
+	Discover []Discovery
+
+	// RemoveAfter is how long a node that is taken away gently is drained before it is cut off; it is taken away
+	// earlier when nothing goes to it any more. If zero, 30 seconds. If negative, it is cut off at once. It can be changed.
+	RemoveAfter time.Duration
 
 	// Path is where the Socket.IO server is mounted on the nodes. If empty, /socket.io/.
 	Path string
 
-	// Policy is how the node of a new session is chosen. The zero value is LeastConnections.
+	// Affinity says where a client comes back to with its next session, the most certain first. If empty, each session
+	// is for itself. It can be changed.
+	Affinity []Affinity
+
+	// HashLoad bounds how uneven hashing may be: a key whose node has more than HashLoad times its share
+	// of the sessions goes to the next one by the hash. It is at least 1, and 1.25 is a good value where many
+	// clients share an address. If zero, there is no bound. It can be changed.
+	HashLoad float64
+
+	// Policy is how the node of a new session is chosen where no affinity has done so. The zero value is
+	// LeastConnections. It can be changed.
 	Policy Policy
+
+	// SlowStart is how long a node that came up has less than its share under LeastConnections, which otherwise sends it all new
+	// sessions until it has as many as the others. If zero, there is none. It can be changed.
+	SlowStart time.Duration
+
+	// Limits bound what is new. It can be changed.
+	Limits Limits
+
+	// RetryShare bounds the requests that are sent a second time, to another node, as a share of all that may be; some are always
+	// allowed. If zero, 0.2. If negative, nothing is sent twice. It can be changed.
+	RetryShare float64
 
 	// Fallback gets the requests outside Path. If nil, they are proxied to the nodes in turn.
 	Fallback http.Handler
 
-	// Health says how nodes are checked.
+	// Health says how nodes are checked. It can be changed.
 	Health Health
+
+	// Passive says what is concluded from requests that fail. It can be changed.
+	Passive Passive
 
 	// TLS is for backends whose URL is https. If nil, the defaults of crypto/tls.
 	TLS *tls.Config
 
 	// TrustedProxies are the peers whose X-Forwarded-For, -Host and -Proto are kept (the
 	// address of the peer is added to the first). From all others these headers are
-	// replaced. If empty, nobody is trusted.
+	// replaced. If empty, nobody is trusted. It can be changed.
 	TrustedProxies []netip.Prefix
 
 	// DialTimeout bounds the making of a connection to a node. If zero, 2 seconds.
@@ -112,6 +156,11 @@ type Options struct {
 
 	// Front says what [Balancer.Serve] allows clients to do.
 	Front Front
+
+	// AccessLog is called after each request, and when a WebSocket has begun. Any number of goroutines
+	// call it at once, and wait for it. [LogFile.Log] is one. If nil, there is no such log.
+	AccessLog func(*Access)
+
 	// Logger gets what happens to nodes. If nil, slog.Default().
 	Logger *slog.Logger
 }
@@ -148,9 +197,30 @@ func (o *Options) fill() (Options, error) {
 	if f.Path == "//" {
 		f.Path = "/"
 	}
-	if f.Policy < LeastConnections || f.Policy > Random {
+	if f.Policy < LeastConnections || f.Policy > Hash {
 		return f, fmt.Errorf("sticky: no policy %v", f.Policy)
 	}
+	f.Affinity = slices.Clone(f.Affinity)
+	for i, a := range f.Affinity {
+		if a == nil {
+			return f, errors.New("sticky: an affinity is nil")
+		}
+		var err error
+		if f.Affinity[i], err = a.check(); err != nil {
+			return f, err
+		}
+	}
+	if f.HashLoad != 0 && !(f.HashLoad >= 1) {
+		return f, fmt.Errorf("sticky: HashLoad is %v: it is at least 1", f.HashLoad)
+	}
+	if err := f.Limits.fill(); err != nil {
+		return f, err
+	}
+	if err := f.Passive.fill(); err != nil {
+		return f, err
+	}
+	f.RetryShare = orElse(f.RetryShare, 0.2)
+	f.RemoveAfter = orElse(f.RemoveAfter, 30*time.Second)
 	h := &f.Health
 	h.Path = orElse(h.Path, "/health")
 	if h.Path != tcpOnly && !strings.HasPrefix(h.Path, "/") {
@@ -176,7 +246,7 @@ func (o *Options) fill() (Options, error) {
 	}{
 		{"DialTimeout", f.DialTimeout < 0}, {"UpgradeTimeout", f.UpgradeTimeout < 0},
 		{"IdleTimeout", f.IdleTimeout < 0}, {"SessionIdle", f.SessionIdle < 0},
-		{"MaxSessions", f.MaxSessions < 0}, {"Health.Interval", h.Interval < 0},
+		{"MaxSessions", f.MaxSessions < 0}, {"SlowStart", f.SlowStart < 0}, {"Health.Interval", h.Interval < 0},
 		{"Health.Timeout", h.Timeout < 0}, {"Health.Rise", h.Rise < 0}, {"Health.Fall", h.Fall < 0},
 	} {
 		if c.bad {
@@ -203,6 +273,9 @@ func (b Backend) parse() (*url.URL, error) {
 	s := b.URL
 	if !strings.Contains(s, "://") {
 		s = "http://" + s
+	}
+	if b.Weight < 0 || b.Weight > 1000 {
+		return nil, fmt.Errorf("sticky: backend %q: the weight %d is not from 1 to 1000", b.URL, b.Weight)
 	}
 	u, err := url.Parse(s)
 	if err != nil {

@@ -22,6 +22,7 @@ type call struct {
 	kind   kind
 	id     string // of the session
 	cookie string // a Set-Cookie for the answer, or empty; whoever chooses the node sets it
+	trail  trail
 
 	ctx  context.Context // of the client
 	body *sentBody       // nil where the request has none
@@ -74,20 +75,22 @@ func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer l.finish(c)
+	l.enters(c)
 
 	k, id, ok := l.classify(&c.head)
 	if !ok {
-		refuse(w, r, badSession)
+		c.turnAway(w, r, badSession)
 		return
 	}
 	if k == plain && l.o.Fallback != nil {
+		c.trail = trail{} // what that does is not ours to count
 		l.o.Fallback.ServeHTTP(w, r)
 		return
 	}
 	c.kind, c.id = k, id
 	defer c.unpin()
 	if !c.route() {
-		refuse(w, r, c.unrouted())
+		c.turnAway(w, r, c.unrouted())
 		return
 	}
 	if isWebSocket(r) {
@@ -112,9 +115,13 @@ func (c *call) route() bool {
 	for {
 		if c.kind == session {
 			c.b, c.e = c.l.find(c.id)
+			if c.b == nil {
+				c.b = c.l.guess(c)
+			}
 			if c.b != nil && c.b.serves() {
 				return true
 			}
+			c.b = nil
 		}
 		// A preflight belongs to no session; what stands behind it should get its own answer.
 		if c.kind != session || c.head.method == http.MethodOptions {
@@ -132,21 +139,30 @@ func (c *call) route() bool {
 // next takes the next node for a request that may go to any.
 func (c *call) next() bool {
 	c.unpin()
-	if c.b != nil {
-		c.tried = append(c.tried, c.b)
-	}
-	policy := RoundRobin
-	if c.kind == handshake {
-		policy = c.l.o.Policy
-	}
-	c.b = c.l.pick(policy, c.tried)
+	share := c.l.rules().RetryShare
 	if c.b == nil {
+		if !c.l.admit(c) {
+			return false
+		}
+		c.l.retry.earn(max(0, share))
+	} else {
+		c.tried = append(c.tried, c.b)
+		if share < 0 || !c.l.retry.take(time.Now()) {
+			c.l.refused[noRetry].Add(1)
+			return false
+		}
+		c.b.retries.Add(1)
+	}
+	b := c.l.pick(c)
+	if b == nil {
 		return false
 	}
+	c.b = b
 	if c.kind == handshake {
 		c.opened = true
+		c.setCookie()
 	} else {
-		c.b.opening.Add(-1)
+		b.opening.Add(-1)
 	}
 	return true
 }
@@ -283,6 +299,9 @@ func (c *call) again(req *http.Request, err error) bool {
 // answered sees the header of an answer.
 func answered(resp *http.Response) error {
 	c := resp.Request.Context().Value(callKey{}).(*call)
+	if c.kind == handshake {
+		c.l.learn(c.b, resp.Header["Set-Cookie"])
+	}
 	if c.cookie != "" {
 		resp.Header.Add("Set-Cookie", c.cookie)
 	}
@@ -302,7 +321,7 @@ func (l *Balancer) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if c.body != nil && c.body.err() != nil {
 		w.Header().Set("Connection", "close")
 	}
-	refuse(w, r, c.trouble(err))
+	c.turnAway(w, r, c.trouble(err))
 }
 
 // A sentBody is the body of a request on its way to a node.

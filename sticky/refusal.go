@@ -46,9 +46,18 @@ func refuse(w http.ResponseWriter, r *http.Request, f refusal) {
 	}
 }
 
+// turnAway answers c with f.
+func (c *call) turnAway(w http.ResponseWriter, r *http.Request, f refusal) {
+	c.trail.status, c.trail.sent = f.status, int64(len(f.body))
+	refuse(w, r, f)
+}
+
 // unrouted is the answer to a request for which route found no node.
 func (c *call) unrouted() refusal {
-	if c.kind == session {
+	switch {
+	case c.trail.denied != granted:
+		return c.l.denial(c.trail.denied)
+	case c.kind == session:
 		return c.l.gone()
 	}
 	return c.l.none()
@@ -75,12 +84,12 @@ func (c *call) trouble(err error) refusal {
 
 // gone is the answer to a request of a session that is on no living node.
 func (l *Balancer) gone() refusal {
-	l.unknown.Add(1)
+	l.refused[unknownID].Add(1)
 	return unknownHere
 }
 
 // none is the answer to a request when no node is up.
 func (l *Balancer) none() refusal {
-	l.unavailable.Add(1)
+	l.refused[noNode].Add(1)
 	return nobodyIsUp
 }

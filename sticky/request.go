@@ -161,7 +161,7 @@ func (l *Balancer) forward(h *head, out http.Header) {
 // trusts reports whether addr is one of the TrustedProxies.
 func (l *Balancer) trusts(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
-	for _, p := range l.o.TrustedProxies {
+	for _, p := range l.rules().TrustedProxies {
 		if p.Contains(addr) {
 			return true
 		}

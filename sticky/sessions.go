@@ -55,6 +55,16 @@ func (t *sessions) pin(sid string) *entry {
 	return e
 }
 
+// look returns the backend of sid, or nil. It changes nothing.
+func (t *sessions) look(sid string) *backend {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.byID[sid]; e != nil {
+		return e.b
+	}
+	return nil
+}
+
 // add remembers that sid is on b, and returns its entry, pinned; or nil where there is no room.
 func (t *sessions) add(sid string, b *backend) *entry {
 	if len(sid) == 0 || len(sid) > maxSID {

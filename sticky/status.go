@@ -35,8 +35,8 @@ type BackendStatus struct {
 // Status returns a snapshot. Its figures are read one after the other, not at one instant.
 func (l *Balancer) Status() Status {
 	s := Status{
-		Policy: l.o.Policy.String(), Since: l.start,
-		Unavailable: l.unavailable.Load(), Unknown: l.unknown.Load(),
+		Policy: l.rules().Policy.String(), Since: l.start,
+		Unavailable: l.refused[noNode].Load(), Unknown: l.refused[unknownID].Load(),
 	}
 	s.Remembered, s.Evicted = l.table.len()
 	for _, b := range l.view.Load().list {

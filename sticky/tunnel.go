@@ -25,7 +25,7 @@ const linger = 5 * time.Second
 // are over then; what stays are two connections and two small goroutines without buffers.
 func (c *call) tunnel(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
-		refuse(w, r, bodyOfOpen)
+		c.turnAway(w, r, bodyOfOpen)
 		return
 	}
 	out := c.outgoing(r)
@@ -134,6 +134,9 @@ func causeOr(ctx, client context.Context, err error) error {
 // carry brings the answer to the client.
 func (c *call) carry(w http.ResponseWriter, r *http.Request, o *offer) {
 	defer o.free()
+	if c.kind == handshake {
+		c.l.learn(c.b, o.resp.Header["Set-Cookie"])
+	}
 	if c.cookie != "" {
 		o.resp.Header.Add("Set-Cookie", c.cookie)
 	}
@@ -146,9 +149,10 @@ func (c *call) carry(w http.ResponseWriter, r *http.Request, o *offer) {
 		o.c.Close()
 		err := errors.New("an improper answer to the WebSocket handshake")
 		c.b.failed(err)
-		refuse(w, r, badAnswer)
+		c.turnAway(w, r, badAnswer)
 		return
 	}
+	c.answers(o.resp.StatusCode)
 	if t, ok := parseTag(o.resp.Header.Get(tagHeader)); ok {
 		c.b.learnTag(t)
 	}
@@ -214,6 +218,7 @@ func (c *call) hand(t *tunnel) bool {
 func (c *call) decline(w http.ResponseWriter, o *offer) {
 	defer o.c.Close()
 	defer o.resp.Body.Close()
+	c.answers(o.resp.StatusCode)
 	if o.resp.StatusCode == http.StatusBadRequest && c.e != nil {
 		c.l.table.ended(c.e)
 	}
@@ -227,7 +232,7 @@ func (c *call) decline(w http.ResponseWriter, o *offer) {
 	w.WriteHeader(o.resp.StatusCode)
 	buf := buffers.Get()
 	defer buffers.Put(buf)
-	io.CopyBuffer(w, o.resp.Body, buf)
+	c.trail.sent, _ = io.CopyBuffer(w, o.resp.Body, buf)
 }
 
 // accept returns what a server has to answer to key.

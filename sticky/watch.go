@@ -16,11 +16,11 @@ type watch struct {
 
 // begin sees the head of the answer to c. get returns the first value of a header.
 func (a *watch) begin(c *call, status int, get func(name string) string) {
-	*a = watch{}
+	*a = watch{c: c}
+	c.answers(status)
 	if c.kind == plain {
 		return
 	}
-	a.c = c
 	readable := get("Content-Encoding") == ""
 	switch {
 	case c.kind == handshake:
@@ -45,6 +45,9 @@ func (a *watch) begin(c *call, status int, get func(name string) string) {
 // see gets the body piece by piece, before the client does: its next request, which may come at
 // once, must find the node.
 func (a *watch) see(p []byte) {
+	if a.c != nil {
+		a.c.trail.sent += int64(len(p))
+	}
 	if a.opens && len(p) > 0 {
 		a.learn(p)
 	}
