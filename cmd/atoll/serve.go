@@ -26,6 +26,7 @@ func serveCommand() *cobra.Command {
 		static      string
 		path        string
 		name        string
+		id          string
 		rooms       bool
 		relay       bool
 		origins     []string
@@ -78,7 +79,7 @@ Node.js servers can be in the same cluster.`,
 				return err
 			}
 			defer bus.close()
-			member, err := cluster.Join(ctx, bus.Bus, &cluster.Options{Name: name, Key: key(), RouteRooms: route, Logger: slog.Default()})
+			member, err := cluster.Join(ctx, bus.Bus, &cluster.Options{ID: id, Name: name, Key: key(), RouteRooms: route, Logger: slog.Default()})
 			if err != nil {
 				return fmt.Errorf("cannot join the cluster over %s: %w", bus.name, err)
 			}
@@ -110,6 +111,7 @@ Node.js servers can be in the same cluster.`,
 	l.register(f, 3000)
 	b.registerNode(f)
 	f.StringVar(&name, "name", "", "name of this node, for people (default: host, program and process id)")
+	f.StringVar(&id, "id", "", "fixed id of this node, unlike that of any other, 1 to 64 letters, digits, - and _: balancers can tell its sessions by it (default: a random one)")
 	f.StringVar(&path, "path", "/socket.io/", "path of the Socket.IO server")
 	f.StringVar(&static, "static", "", "serve the files of this folder, too")
 	f.StringSliceVar(&nsps, "namespace", nil, "namespaces that clients may enter (default: all)")
