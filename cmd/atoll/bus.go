@@ -17,6 +17,8 @@ const (
 	secretEnv = "ATOLL_SECRET" // of a cluster without --bus
 	busEnv    = "ATOLL_BUS"    // what --bus says, where that is missing
 	keyEnv    = "ATOLL_KEY"    // cluster.Options.Key
+
+	clusterEnv = "ATOLL_CLUSTER" // what --cluster says, where that is missing
 )
 
 // busFlags say how the nodes of the cluster reach each other.
@@ -32,7 +34,7 @@ func (b *busFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&b.redis, "redis", "", "the same as --bus, for a Redis (`URL`)")
 	f.StringVar(&b.nats, "nats", "", "the same as --bus, for a NATS (`URL`)")
 	f.StringVar(&b.prefix, "redis-prefix", "", `prefix of the channels on Redis, which the official adapter calls key (default "socket.io")`)
-	f.StringVar(&b.cluster, "cluster", "", `name of the cluster, on this machine and in formats of Atoll's own (default "atoll")`)
+	f.StringVar(&b.cluster, "cluster", os.Getenv(clusterEnv), `name of the cluster, on this machine and in formats of Atoll's own. Default: $`+clusterEnv+`, else "atoll"`)
 }
 
 func (b *busFlags) registerNode(f *pflag.FlagSet) {

@@ -46,7 +46,10 @@ func (l *listenFlags) listen() (net.Listener, string, error) {
 		return nil, "", usagef("there is no port %d: choose one from 1 to 65535", l.port)
 	}
 	addr := net.JoinHostPort(l.host, strconv.Itoa(l.port))
-	ln, err := net.Listen("tcp", addr)
+	ln, err := inherited()
+	if ln == nil && err == nil {
+		ln, err = net.Listen("tcp", addr)
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, "", fmt.Errorf("port %d is taken by another program: choose another with --port", l.port)
@@ -68,6 +71,12 @@ func (l *listenFlags) listen() (net.Listener, string, error) {
 // serve serves until ctx ends, then shuts down, and returns when all is over. Where shutdown is
 // nil, it waits for the requests in work.
 func (l *listenFlags) serve(ctx context.Context, h http.Handler, ready func(url string), shutdown func(context.Context) error) error {
+	return l.serveUntil(ctx, h, ready, nil, shutdown)
+}
+
+// serveUntil is serve with something that is done first, while all is still served, when ctx has ended. A second signal ends
+// the context of both.
+func (l *listenFlags) serveUntil(ctx context.Context, h http.Handler, ready func(url string), drain, shutdown func(context.Context) error) error {
 	ln, url, err := l.listen()
 	if err != nil {
 		return err
@@ -76,15 +85,34 @@ func (l *listenFlags) serve(ctx context.Context, h http.Handler, ready func(url 
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: headerLimit,
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+	hurry := hurry(ctx)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
 	ready(url)
+	tellSystemd("READY=1")
 	select {
 	case err := <-served:
 		return fmt.Errorf("the web server has ended: %w", err)
 	case <-ctx.Done():
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endGrace)
+	tellSystemd("STOPPING=1")
+	end, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-hurry:
+			cut(errors.New("a second signal"))
+		case <-over:
+		}
+	}()
+	if drain != nil {
+		if err := drain(end); err != nil {
+			slog.Warn("not all clients have gone", "err", err)
+		}
+	}
+	end, cancel := context.WithTimeout(end, endGrace)
 	defer cancel()
 	if shutdown == nil {
 		shutdown = server.Shutdown // what is in work is done, and nothing else goes on

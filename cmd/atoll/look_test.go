@@ -162,7 +162,7 @@ func TestLookIntoCluster(t *testing.T) {
 
 			t.Run("nodes", func(t *testing.T) {
 				out := run(t, 0, with("nodes")...)
-				for _, want := range []string{`(?m)^NAME +ID +UP +CLIENTS +ANSWER +FORMAT$`, `(?m)^anna +\S+ +\d+s +1 +\d+\.\d ms  atoll 1$`, `(?m)^bert `} {
+				for _, want := range []string{`(?m)^NAME +ID +UP +CLIENTS +ANSWER +FORMAT +STATE$`, `(?m)^anna +\S+ +\d+s +1 +\d+\.\d ms  atoll 1 +serving$`, `(?m)^bert `} {
 					if !regexp.MustCompile(want).MatchString(out) {
 						t.Errorf("got\n%swant %s", out, want)
 					}

@@ -11,16 +11,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	ctx, stop := notify(context.Background())
 	err := root().ExecuteContext(ctx)
 	stop()
 	if err != nil {
@@ -81,7 +78,7 @@ it, nodes find each other, and losing one costs its clients a reconnection.`,
 		return usagef("%w (see `%s --help`)", err, c.CommandPath())
 	})
 	cmd.AddCommand(demoCommand(), demoNodeCommand(), serveCommand(), balanceCommand(), emitCommand(), gatewayCommand(), tailCommand(),
-		nodesCommand(), socketsCommand(), roomsCommand(), busHelp(), versionCommand())
+		nodesCommand(), drainCommand(), socketsCommand(), roomsCommand(), busHelp(), versionCommand())
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
 }

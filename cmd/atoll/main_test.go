@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 func program(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	// The race detector would have each process wait for a second before it ends.
-	cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	cmd.Env = append(os.Environ(), programEnv+"=1", leadEnv+"=0s", "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	return cmd
 }
 
@@ -89,6 +89,11 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		{"nodes --timeout 0", 2, "more than 0"},
 		{"emit news --timeout 5", 2, "5s"},
 		{"demo-node", 1, "atoll demo"},
+		{"drain", 2, "which node?"},
+		{"drain a --undo --rate 5", 2, "--undo goes with none"},
+		{"drain a --lead -1s", 2, "cannot be negative"},
+		{"drain a --cluster nobody-has-this-name", 1, "atoll serve"},
+		{"serve --drain-window -1s", 2, "0 is none"},
 		{"dmeo", 1, "unknown command"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -114,7 +119,7 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 }
 
 func TestHelpIsShort(t *testing.T) {
-	for _, name := range []string{"", "demo", "serve", "balance", "emit", "gateway", "tail", "nodes", "sockets", "rooms", "bus", "version"} {
+	for _, name := range []string{"", "demo", "serve", "balance", "emit", "gateway", "tail", "nodes", "drain", "sockets", "rooms", "bus", "version"} {
 		var out bytes.Buffer
 		cmd := root()
 		cmd.SetArgs(append(strings.Fields(name), "--help"))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/event"
+	"github.com/atollhq/atoll/internal/remote"
 )
 
 func nodesCommand() *cobra.Command {
@@ -57,6 +60,8 @@ type nodeLine struct {
 	Clients *int       `json:"clients,omitempty"`
 	// AnswerMs is how long the answer took, in milliseconds.
 	AnswerMs *float64 `json:"answerMs,omitempty"`
+	// State is whether it is being drained; Atoll nodes tell.
+	State string `json:"state,omitempty"`
 }
 
 func (l *lookFlags) nodes(ctx context.Context, node *cluster.Node, w io.Writer) error {
@@ -87,6 +92,7 @@ func (l *lookFlags) nodes(ctx context.Context, node *cluster.Node, w io.Writer) 
 		}
 		n.Clients, n.AnswerMs = &a.Clients, &ms
 	}
+	l.states(ctx, node, lines)
 	if len(lines) == 0 && last == nil && !l.json {
 		fmt.Fprintf(w, "No node answers. Is the namespace %s right, and the bus?\n", safe(nsp))
 		return nil
@@ -97,8 +103,42 @@ func (l *lookFlags) nodes(ctx context.Context, node *cluster.Node, w io.Writer) 
 	return incomplete(last)
 }
 
+// stateTimeout is how long is waited for nodes that do not tell their state: they may be of Node.js.
+const stateTimeout = time.Second
+
+// states asks the nodes whether they are being drained.
+func (l *lookFlags) states(ctx context.Context, node *cluster.Node, lines []*nodeLine) {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	left := 0
+	for _, n := range lines {
+		if n.Started != nil && n.Clients != nil {
+			left++
+		}
+	}
+	data, _, err := event.AppendEvent(nil, nil, remote.Drain, &remote.DrainOrder{})
+	if err != nil || left == 0 || node.Open(ctx, "/") != nil {
+		return
+	}
+	for a, err := range node.Ask(ctx, &cluster.Op{Kind: cluster.ServerAsk, Namespace: "/", Data: data}) {
+		if err != nil {
+			return // it is not worth a word
+		}
+		var rs []remote.DrainReport
+		if json.Unmarshal(a.Data, &rs) != nil || len(rs) != 1 {
+			continue
+		}
+		if i := slices.IndexFunc(lines, func(n *nodeLine) bool { return n.ID == rs[0].ID }); i >= 0 && lines[i].State == "" {
+			lines[i].State = rs[0].State
+			if left--; left == 0 {
+				return
+			}
+		}
+	}
+}
+
 var nodeColumns = []column{{title: "NAME", width: 30}, {title: "ID", width: 10}, {title: "UP", width: 6, right: true},
-	{title: "CLIENTS", width: 8, right: true}, {title: "ANSWER", width: 9, right: true}, {title: "FORMAT"}}
+	{title: "CLIENTS", width: 8, right: true}, {title: "ANSWER", width: 9, right: true}, {title: "FORMAT", width: 8}, {title: "STATE"}}
 
 func (l *lookFlags) printNodes(w io.Writer, lines []*nodeLine) error {
 	if l.json {
@@ -123,7 +163,7 @@ func (l *lookFlags) printNodes(w io.Writer, lines []*nodeLine) error {
 		if n.Clients != nil {
 			clients, answer = fmt.Sprint(*n.Clients), fmt.Sprintf("%.1f ms", *n.AnswerMs)
 		}
-		if err := row(w, nodeColumns, name, strings.ToValidUTF8(n.ID, ""), up, clients, answer, format); err != nil {
+		if err := row(w, nodeColumns, name, strings.ToValidUTF8(n.ID, ""), up, clients, answer, format, n.State); err != nil {
 			return err
 		}
 	}

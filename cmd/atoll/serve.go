@@ -23,6 +23,7 @@ func serveCommand() *cobra.Command {
 	var (
 		l           listenFlags
 		b           busFlags
+		d           drainFlags
 		static      string
 		path        string
 		name        string
@@ -45,7 +46,10 @@ send; what the clients send themselves goes to nobody unless you say so (--relay
 
 Nodes on one machine find each other by the name of their cluster. On several machines
 they share a Redis, a Postgres or a NATS (--bus). In the official formats of Redis and Postgres,
-Node.js servers can be in the same cluster.`,
+Node.js servers can be in the same cluster.
+
+At SIGTERM a node drains (see --drain-lead): its clients go to other nodes, with their sessions where
+there is --recovery. Ctrl-C ends it without that, and so does a second signal.`,
 		Example: `  atoll serve --port 3001
   atoll serve --port 3002 --static ./public       also serves files
   atoll serve --bus redis://localhost:6379        in one cluster with Node.js servers
@@ -53,6 +57,9 @@ Node.js servers can be in the same cluster.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
+			if err := d.check(); err != nil {
+				return err
+			}
 			if static != "" {
 				if info, err := os.Stat(static); err != nil || !info.IsDir() {
 					return usagef("--static %s is not a folder", static)
@@ -62,7 +69,7 @@ Node.js servers can be in the same cluster.`,
 			if !plainPath.MatchString(path) {
 				return usagef("--path %s is no path of plain names, for instance /socket.io/", path)
 			}
-			o := &atoll.Options{Logger: slog.Default()}
+			o := &atoll.Options{Logger: slog.Default(), Drain: d.options()}
 			o.Engine.MaxPayload = maxBytes
 			var err error
 			if o.Engine.CORS, err = corsOf(origins, credentials); err != nil {
@@ -101,16 +108,19 @@ Node.js servers can be in the same cluster.`,
 				plain(srv.Of("/"), rooms, relay)
 				plain(srv.OfPattern(regexp.MustCompile(`^/.`)), rooms, relay)
 			}
-			return l.serve(ctx, routes(srv, path, static), func(url string) {
+			return l.serveUntil(ctx, routes(srv, path, static), func(url string) {
 				fmt.Fprintf(cmd.OutOrStdout(), "Serving %s as node %s, in a cluster of %d over %s. Ctrl-C ends it.\n",
 					url, member.Name(), len(member.Peers())+1, bus.name)
-			}, srv.Shutdown)
+			}, drainAtTERM(ctx, srv), srv.Shutdown)
 		},
 	}
 	f := cmd.Flags()
-	l.register(f, 3000)
+	l.register(f, envPort(3000))
+	l.host = envOr(hostEnv, l.host)
+	f.Lookup("host").DefValue = l.host
 	b.registerNode(f)
-	f.StringVar(&name, "name", "", "name of this node, for people (default: host, program and process id)")
+	d.register(f)
+	f.StringVar(&name, "name", os.Getenv(nameEnv), "name of this node, for people (default: host, program and process id)")
 	f.StringVar(&id, "id", "", "fixed id of this node, unlike that of any other, 1 to 64 letters, digits, - and _: balancers can tell its sessions by it (default: a random one)")
 	f.StringVar(&path, "path", "/socket.io/", "path of the Socket.IO server")
 	f.StringVar(&static, "static", "", "serve the files of this folder, too")
