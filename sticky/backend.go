@@ -76,7 +76,8 @@ func (e *dialError) Unwrap() error { return e.err }
 type backend struct {
 	l         *Balancer
 	url       *url.URL
-	transport *http.Transport // for proxied requests
+	transport *http.Transport // for requests that come by ServeHTTP
+	pool      pool            // connections for those that come by Serve
 	checker   *http.Transport // for checks, a fresh connection each
 
 	first *entry // the head of its sessions; the table's
@@ -125,9 +126,10 @@ type backend struct {
 }
 
 // A flight is a request or a WebSocket that is under way to a backend. cut is called at most
-// once, without a lock held, and must not wait.
+// once, without a lock held, and must not wait. It may come late, when the flight is over already.
 type flight struct {
-	cut        func(error)
+	cut        func(ticket uint64, cause error)
+	ticket     uint64  // what cut is called with
 	prev, next *flight // in the ring of its backend; nil where it is in none
 }
 
@@ -295,21 +297,21 @@ func (b *backend) remove(cause error) {
 }
 
 // grab takes all flights. b.mu is held.
-func (b *backend) grab() []*flight {
-	var all []*flight
+func (b *backend) grab() []flight {
+	var all []flight
 	for f := b.flights.next; f != nil && f != &b.flights; {
 		next := f.next
 		f.prev, f.next = nil, nil
-		all = append(all, f)
+		all = append(all, flight{cut: f.cut, ticket: f.ticket})
 		f = next
 	}
 	b.flights.prev, b.flights.next = &b.flights, &b.flights
 	return all
 }
 
-func cutAll(flights []*flight, cause error) {
+func cutAll(flights []flight, cause error) {
 	for _, f := range flights {
-		f.cut(cause)
+		f.cut(f.ticket, cause)
 	}
 }
 

@@ -20,6 +20,7 @@ type Balancer struct {
 	live  atomic.Pointer[Options] // with what Reconfigure has changed
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 	proxy *httputil.ReverseProxy
+	front *front
 	table *sessions
 	start time.Time
 
@@ -75,6 +76,7 @@ func newBalancer(opts *Options, dial func(context.Context, string, string) (net.
 	}
 	l.live.Store(&o)
 	l.proxy = l.newProxy()
+	l.front = l.newFront()
 	l.view.Store(&view{})
 	ctx, cancel := context.WithCancel(context.Background())
 	l.sweeper = cancel
@@ -95,13 +97,17 @@ func (l *Balancer) rules() *Options { return l.live.Load() }
 
 // sweep forgets silent sessions until ctx ends.
 func (l *Balancer) sweep(ctx context.Context) {
-	t := time.NewTicker(time.Second)
+	t := time.NewTicker(l.front.pace())
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
+			l.front.sweep(now)
+			for _, b := range l.view.Load().list {
+				b.pool.prune(now.Add(-l.o.IdleTimeout))
+			}
 			for l.table.sweep(now) {
 			}
 			l.retire(now)
@@ -270,12 +276,15 @@ func (l *Balancer) Close() error {
 	for _, c := range calls {
 		c.hurry()
 	}
+	l.front.close()
 	for _, b := range list {
 		<-b.done
 	}
 	l.running.Wait()
+	l.front.end()
 	for _, b := range list {
 		b.transport.CloseIdleConnections()
+		b.pool.close()
 	}
 	return nil
 }

@@ -116,6 +116,7 @@ func (l *Balancer) cutOff(old map[string]*backend) {
 	for _, b := range old {
 		<-b.done
 		b.transport.CloseIdleConnections()
+		b.pool.close()
 		b.forget()
 	}
 }

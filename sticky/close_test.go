@@ -17,7 +17,7 @@ func TestCloseCutsStalledClients(t *testing.T) {
 	const handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	for _, tc := range []struct{ name, request string }{
 		{"download", "GET /large HTTP/1.1\r\nHost: x\r\n\r\n"},
-		{"upload", "POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc"},
+		{"upload", "POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc"},
 		{"declined WebSocket", "GET /large HTTP/1.1\r\nHost: x\r\n" + handshake + "\r\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

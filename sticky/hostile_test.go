@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"runtime"
 	"strings"
@@ -93,13 +92,10 @@ func TestSmuggling(t *testing.T) {
 // Clients that are slow, big, or go away in the middle cost what they send, and hurt nobody.
 func TestHostileClients(t *testing.T) {
 	n := start(t, "a", true)
-	b, inner := balance(t, &Options{BodyTimeout: 300 * time.Millisecond}, n.url)
-	srv := httptest.NewUnstartedServer(b)
-	srv.Config.ReadHeaderTimeout = 300 * time.Millisecond
-	srv.Config.MaxHeaderBytes = 8 << 10
-	srv.Start()
-	defer srv.Close()
-	id := openSession(t, inner.URL)
+	b, srv := balance(t, &Options{
+		BodyTimeout: 300 * time.Millisecond, Front: Front{HeaderTimeout: 300 * time.Millisecond, MaxHeaderBytes: 8 << 10},
+	}, n.url)
+	id := openSession(t, srv.URL)
 	goroutines := runtime.NumGoroutine()
 	post := "POST " + polling + "&sid=" + id + " HTTP/1.1\r\nHost: h\r\n"
 	for _, text := range []string{
@@ -132,6 +128,7 @@ func TestHostileClients(t *testing.T) {
 			}
 		}
 	}
+	waitFor(t, "only the poll that stays is under way", func() bool { return active(b) == 1 })
 	msg := strings.Repeat("good", 1000)
 	if resp, body := do(t, "POST", srv.URL+polling+"&sid="+id, msg); resp.StatusCode != 200 {
 		t.Fatalf("a good client among them: got %d %s", resp.StatusCode, body)
@@ -141,7 +138,6 @@ func TestHostileClients(t *testing.T) {
 	if got := b.Status().Backends[0]; got.State != Up || got.Errors != 0 {
 		t.Errorf("got %+v, want a node that is up and failed nobody", got)
 	}
-	srv.CloseClientConnections()
 	waitFor(t, "the goroutines are gone", func() bool {
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		return runtime.NumGoroutine() <= goroutines+4

@@ -191,8 +191,14 @@ func (p *process) kill() {
 	p.in.Close()
 }
 
-// balance starts a balancer with a server in front of it.
-func balance(t testing.TB, o *Options, backends ...string) (*Balancer, *httptest.Server) {
+// A served balancer is reached under its URL.
+type served struct {
+	URL      string
+	Listener net.Listener
+}
+
+// balance starts a balancer that serves by itself, or, in TestNetHTTP, as the handler of a server.
+func balance(t testing.TB, o *Options, backends ...string) (*Balancer, *served) {
 	t.Helper()
 	if o == nil {
 		o = new(Options)
@@ -207,14 +213,53 @@ func balance(t testing.TB, o *Options, backends ...string) (*Balancer, *httptest
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(l)
+	if strings.HasPrefix(t.Name(), "TestNetHTTP/") {
+		srv := httptest.NewUnstartedServer(l)
+		srv.Config.ReadHeaderTimeout = o.Front.HeaderTimeout
+		srv.Config.MaxHeaderBytes = o.Front.MaxHeaderBytes
+		srv.Start()
+		t.Cleanup(func() {
+			l.Close()
+			srv.CloseClientConnections()
+			srv.Close()
+			http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		})
+		return l, &served{srv.URL, srv.Listener}
+	}
+	return l, serve(t, l)
+}
+
+// serve lets l serve until the test ends.
+func serve(t testing.TB, l *Balancer) *served {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- l.Serve(ln) }()
 	t.Cleanup(func() {
-		l.Close()
-		srv.CloseClientConnections()
-		srv.Close()
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		l.Close()
+		if err := <-done; err != http.ErrServerClosed {
+			t.Errorf("Serve: got %v, want %v", err, http.ErrServerClosed)
+		}
 	})
-	return l, srv
+	return &served{"http://" + ln.Addr().String(), ln}
+}
+
+// The other front goes through the same.
+func TestNetHTTP(t *testing.T) {
+	for _, f := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"SessionsStayOnTheirNode", TestSessionsStayOnTheirNode}, {"KeepAliveMixed", TestKeepAliveMixed}, {"WebSocket", TestWebSocket},
+		{"WebSocketDeclined", TestWebSocketDeclined}, {"Smuggling", TestSmuggling}, {"HostileClients", TestHostileClients},
+		{"CloseCutsStalledClients", TestCloseCutsStalledClients},
+	} {
+		t.Run(f.name, f.test)
+	}
 }
 
 const polling = "/socket.io/?EIO=4&transport=polling"

@@ -24,6 +24,9 @@ type call struct {
 	cookie string // a Set-Cookie for the answer, or empty; whoever chooses the node sets it
 	trail  trail
 
+	away atomic.Bool // the client has gone, where ctx does not say so
+	bad  *refusal    // what the client did wrong with the body of its request
+
 	ctx  context.Context // of the client
 	body *sentBody       // nil where the request has none
 	w    http.ResponseWriter
@@ -31,9 +34,10 @@ type call struct {
 	b      *backend
 	e      *entry // pinned
 	tried  []*backend
-	opened bool // counts in b.opening
-	closes bool // the request says that its session is over
-	f      *flight
+	opened bool    // counts in b.opening
+	closes bool    // the request says that its session is over
+	f      *flight // fl, or nil
+	fl     flight
 
 	mu      sync.Mutex // guards what follows; the deadlines of w are set with it held
 	over    bool       // w must not be used any more
@@ -168,14 +172,14 @@ func (c *call) next() bool {
 }
 
 // board says that the request is under way to its node; cut ends it.
-func (c *call) board(cut func(error)) bool {
+func (c *call) board(cut func(ticket uint64, cause error), ticket uint64) bool {
 	c.leave()
-	f := &flight{cut: cut}
-	if !c.b.enter(f) {
+	c.fl.cut, c.fl.ticket = cut, ticket
+	if !c.b.enter(&c.fl) {
 		return false
 	}
 	c.b.requests.Add(1)
-	c.f = f
+	c.f = &c.fl
 	return true
 }
 
@@ -241,7 +245,7 @@ func (tripper) RoundTrip(req *http.Request) (*http.Response, error) {
 // try sends req to the node of c.
 func (c *call) try(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	if !c.board(cancel) {
+	if !c.board(func(_ uint64, cause error) { cancel(cause) }, 0) {
 		cancel(nil)
 		return nil, errDown
 	}
@@ -270,7 +274,7 @@ func (c *call) try(req *http.Request) (*http.Response, error) {
 
 // blame counts err, and asks whether the node lives, where it is the node's fault.
 func (c *call) blame(err error) {
-	if c.ctx.Err() != nil || c.body != nil && c.body.err() != nil || errors.Is(err, errClosed) {
+	if c.fault() || errors.Is(err, errClosed) {
 		return
 	}
 	c.b.failed(err)
@@ -279,10 +283,23 @@ func (c *call) blame(err error) {
 	}
 }
 
+// fault reports whether it is for the client that c goes no further.
+func (c *call) fault() bool {
+	return c.ctx.Err() != nil || c.away.Load() || c.bad != nil || c.body != nil && c.body.err() != nil
+}
+
 // again reports whether req, which failed with err, may be sent once more, and
 // chooses the node for it.
 func (c *call) again(req *http.Request, err error) bool {
-	if c.ctx.Err() != nil || req.Body != nil || req.Method != http.MethodGet && req.Method != http.MethodHead {
+	if req.Body != nil {
+		return false
+	}
+	return c.repeat(err)
+}
+
+// repeat is again for a request without a body.
+func (c *call) repeat(err error) bool {
+	if c.fault() || c.head.method != http.MethodGet && c.head.method != http.MethodHead {
 		return false
 	}
 	var dial *dialError
@@ -311,7 +328,7 @@ func answered(resp *http.Response) error {
 	if c.body != nil && c.body.closes.Load() {
 		c.closes = true
 	}
-	resp.Body.(*answerBody).watch.begin(c, resp.StatusCode, resp.Header.Get)
+	resp.Body.(*answerBody).watch.begin(c, resp.StatusCode, resp.Header.Get("Content-Encoding") != "", resp.Header.Get(tagHeader))
 	return nil
 }
 

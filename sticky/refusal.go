@@ -67,8 +67,10 @@ func (c *call) unrouted() refusal {
 func (c *call) trouble(err error) refusal {
 	var dial *dialError
 	switch {
-	case c.ctx.Err() != nil:
+	case c.ctx.Err() != nil || c.away.Load():
 		return badAnswer // nobody reads it
+	case c.bad != nil:
+		return *c.bad
 	case c.body != nil && c.body.err() != nil:
 		return noBody
 	case c.kind == session && lost(err):

@@ -12,6 +12,8 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,7 +79,7 @@ func (c *call) ask(out *http.Request) (_ *offer, err error) {
 	b, l := c.b, c.l
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
-	if !c.board(cancel) {
+	if !c.board(func(_ uint64, cause error) { cancel(cause) }, 0) {
 		return nil, errDown
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, l.o.UpgradeTimeout, errors.New("no answer to the WebSocket handshake"))
@@ -164,7 +166,6 @@ func (c *call) carry(w http.ResponseWriter, r *http.Request, o *offer) {
 	}
 	client.SetDeadline(time.Time{})
 	t := &tunnel{l: c.l, b: c.b, client: client, node: o.c}
-	t.left.Store(2)
 
 	dropHopByHop(o.resp.Header)
 	o.resp.Header.Set("Connection", "Upgrade")
@@ -186,19 +187,17 @@ func (c *call) carry(w http.ResponseWriter, r *http.Request, o *offer) {
 		t.close()
 		return
 	}
-	c.l.running.Add(2) // the request of c is still counted, so this is not the first
-	go t.copy(t.node, t.client)
-	go t.copy(t.client, t.node)
+	t.start()
 }
 
 // hand gives what c holds of its node and session to t.
 func (c *call) hand(t *tunnel) bool {
-	f := &flight{cut: func(error) { t.close() }}
+	f := &flight{cut: func(uint64, error) { t.cut() }}
 	if !c.b.enter(f) {
 		return false
 	}
 	c.leave()
-	t.f = f
+	t.flight = f
 	if c.kind == session && c.e == nil {
 		c.e = c.l.table.add(c.id, c.b)
 	}
@@ -224,6 +223,7 @@ func (c *call) decline(w http.ResponseWriter, o *offer) {
 	}
 	stop := context.AfterFunc(c.ctx, func() { o.c.Close() })
 	defer stop()
+	c.limit((*http.ResponseController).SetWriteDeadline, c.l.o.UpgradeTimeout)
 	o.c.SetDeadline(time.Now().Add(c.l.o.UpgradeTimeout))
 	dropHopByHop(o.resp.Header)
 	for name, values := range o.resp.Header {
@@ -246,17 +246,33 @@ func accept(key string) string {
 type tunnel struct {
 	l            *Balancer
 	b            *backend
-	f            *flight
+	flight       *flight
 	e            *entry // pinned; nil where the session was opened by WebSocket
 	own          int64  // sessions that it counts as: such a one
 	client, node net.Conn
+	f            *front // counts the client; nil where it does not
+	seated       netip.Addr
 	left         atomic.Int32 // halves that still run
+	used         atomic.Int64 // when something came last, in nanoseconds
+	pipe         pipe         // in a loop, instead of two goroutines
 }
 
-// copy runs one half. The second to end gives back what the tunnel holds.
+// start begins to copy. A request of the balancer is still counted as running.
+func (t *tunnel) start() {
+	t.l.running.Add(1)
+	if t.l.front.loops.add(t) {
+		return
+	}
+	t.left.Store(2)
+	t.l.running.Add(1)
+	go t.copy(t.node, t.client)
+	go t.copy(t.client, t.node)
+}
+
+// copy runs one half.
 func (t *tunnel) copy(dst, src net.Conn) {
 	defer t.l.running.Done()
-	err := pump(dst, src, t.l.o.StallTimeout)
+	err := pump(dst, src, t.l.o.StallTimeout, t.idle())
 	if t.left.Add(-1) > 0 {
 		half, ok := dst.(interface{ CloseWrite() error })
 		if err != nil || !ok || half.CloseWrite() != nil {
@@ -269,9 +285,15 @@ func (t *tunnel) copy(dst, src net.Conn) {
 		return
 	}
 	t.close()
-	t.b.leave(t.f)
+	t.end()
+}
+
+// end gives back what the tunnel holds, when both connections are closed.
+func (t *tunnel) end() {
+	t.b.leave(t.flight)
 	t.b.sockets.Add(-1)
 	t.b.sessions.Add(-t.own)
+	t.vacate()
 	if t.e == nil {
 		return
 	}
@@ -280,8 +302,63 @@ func (t *tunnel) copy(dst, src net.Conn) {
 	t.l.table.unpin(t.e)
 }
 
+func (t *tunnel) vacate() {
+	if t.f != nil {
+		t.f.vacate(t.seated)
+	}
+}
+
+// cut ends the tunnel from outside. It does not wait.
+func (t *tunnel) cut() { t.l.front.loops.cut(t) }
+
 // close cuts both connections. It does not wait.
 func (t *tunnel) close() {
-	t.client.Close()
-	t.node.Close()
+	closeNow(t.client)
+	closeNow(t.node)
+}
+
+// closeNow is Close without the last words of TLS, which can take seconds.
+func closeNow(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	c.Close()
+}
+
+// idle returns how pump is to look after a tunnel that carries nothing.
+func (t *tunnel) idle() *idleness {
+	d := t.l.o.Front.WebSocketIdle
+	if d <= 0 {
+		return nil
+	}
+	return &idleness{d: d, used: &t.used}
+}
+
+// An idleness ends a pump when nothing was carried either way for some time.
+type idleness struct {
+	d    time.Duration
+	used *atomic.Int64
+}
+
+// mark says that something was carried now.
+func (i *idleness) mark() {
+	if i != nil {
+		i.used.Store(time.Now().UnixNano())
+	}
+}
+
+// over reports whether err, of a read from c, says that it was for too long.
+func (i *idleness) over(c net.Conn, err error) bool {
+	if i == nil || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(time.Unix(0, i.used.Load())) >= i.d {
+		return true
+	}
+	i.wait(c)
+	return false
+}
+
+// wait lets the next reads from c end some time.
+func (i *idleness) wait(c net.Conn) {
+	if i != nil {
+		c.SetReadDeadline(time.Now().Add(i.d))
+	}
 }

@@ -14,17 +14,17 @@ type watch struct {
 	last  [2]byte
 }
 
-// begin sees the head of the answer to c. get returns the first value of a header.
-func (a *watch) begin(c *call, status int, get func(name string) string) {
+// begin sees the head of the answer to c: whether it has a content coding, and what it says in tagHeader.
+func (a *watch) begin(c *call, status int, coded bool, tag string) {
 	*a = watch{c: c}
 	c.answers(status)
 	if c.kind == plain {
 		return
 	}
-	readable := get("Content-Encoding") == ""
+	readable := !coded
 	switch {
 	case c.kind == handshake:
-		if t, ok := parseTag(get(tagHeader)); ok {
+		if t, ok := parseTag(tag); ok {
 			c.b.learnTag(t)
 			a.named = true
 		}
