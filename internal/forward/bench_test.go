@@ -100,14 +100,15 @@ func inParallel(b *testing.B, goroutines int, f func()) {
 }
 
 // pair makes two nodes that reach each other by one way only.
-func pair(b testing.TB, way string, h http.Handler) (x, y *site) {
+func pair(b testing.TB, way string, h http.Handler, change ...func(*Options)) (x, y *site) {
 	var hub membus.Hub
 	never := func(o *Options) {
 		if way == "carrier" {
 			o.Advertise = "-"
 		}
 	}
-	x, y = newSite(b, &hub, "a", nil, h, never), newSite(b, &hub, "b", nil, h, never)
+	change = append(change, never)
+	x, y = newSite(b, &hub, "a", nil, h, change...), newSite(b, &hub, "b", nil, h, change...)
 	know(b, x, y)
 	if way == "link" {
 		linked(b, x, y)

@@ -29,10 +29,11 @@ const (
 	mailAnswers = 4
 	mailReset   = 5
 
-	mailHead   = 2 + 8 + 8
-	maxMessage = 128 << 10 // of one message
-	maxMail    = 64 << 20  // bytes of messages that may wait to be read
-	sendWithin = 5 * time.Second
+	mailHead    = 2 + 8 + 8
+	maxMessage  = 128 << 10 // of one message
+	maxMail     = 64 << 20  // bytes of messages that may wait to be read
+	sendWithin  = 5 * time.Second
+	resetWithin = time.Second
 )
 
 // A mailroom holds messages that wait to be read.
@@ -173,7 +174,12 @@ func (s *session) close(cause error) {
 
 // tellReset tells the node that a session is over.
 func (x *peer) tellReset(id uint64) {
-	x.p.group.Go(func() { x.p.send(x.id, appendReset(id)) })
+	x.p.group.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), resetWithin) // also while Close waits
+		defer cancel()
+		x.p.count.carrierOut.Add(1)
+		x.p.node.Send(ctx, x.id, appendReset(id))
+	})
 }
 
 func appendReset(id uint64) []byte {

@@ -31,6 +31,9 @@ func (in *inbound) active() int { return len(in.served) + len(in.asked) }
 func (in *inbound) ended(cause error) {
 	in.peer.lostInbound(in)
 	in.mu.Lock()
+	if in.active() > 0 {
+		in.p.count.breaks.Add(1)
+	}
 	left := make([]*served, 0, len(in.served))
 	for _, s := range in.served {
 		left = append(left, s)

@@ -173,7 +173,7 @@ func (l *line) read(conn net.Conn, rest []byte, handle func(frame) error) {
 		}
 	}
 	if !errors.Is(err, errMalformed) && !errors.Is(err, errWindow) {
-		err = fmt.Errorf("%w: %w", errBroken, err)
+		err = fmt.Errorf("%w: %v", errBroken, err) // of io.EOF nobody shall think that it was in order
 	}
 	l.fail(err)
 }

@@ -127,6 +127,9 @@ func (o *outbound) ended(cause error) {
 		c.settle(nil, cause)
 		left = append(left, c)
 	}
+	if len(left) > 0 {
+		o.p.count.breaks.Add(1)
+	}
 	clear(o.calls)
 	var raws []func()
 	for _, c := range left { // o.mu is held, so none of them is recycled yet

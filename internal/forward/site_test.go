@@ -23,6 +23,7 @@ type site struct {
 	name string
 	node *cluster.Node
 	bus  *membus.Bus
+	hub  *membus.Hub
 	web  *http.Server
 	url  string // of its server
 	own  atomic.Pointer[http.Handler]
@@ -59,7 +60,7 @@ func gone(w http.ResponseWriter, _ *http.Request) {
 // newSite makes a node that listens on l, or on a port of its own if l is nil.
 func newSite(t testing.TB, hub *membus.Hub, name string, l net.Listener, h http.Handler, change ...func(*Options)) *site {
 	t.Helper()
-	s := &site{name: name, bus: membus.New(hub, &membus.Options{Name: name}), logs: &logs{}}
+	s := &site{name: name, hub: hub, bus: membus.New(hub, &membus.Options{Name: name}), logs: &logs{}}
 	var err error
 	quiet := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.node, err = cluster.Join(context.Background(), s.bus, &cluster.Options{ID: name, Name: name, Logger: quiet, Settle: time.Millisecond})
