@@ -36,7 +36,7 @@ func (l *place) init(advertise string) error {
 		l.never = true
 	default:
 		u, err := url.Parse(advertise)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || isUnspecified(u.Hostname()) {
 			return fmt.Errorf("forward: Options.Advertise is %q: it must be the URL where other nodes reach this one, "+
 				"as http://10.0.0.7:3000/socket.io/, or -", advertise)
 		}
@@ -118,7 +118,7 @@ func wasForwarded(r *http.Request) bool {
 func (p *Peers) pick(c *card) (us []*url.URL) {
 	for _, s := range c.urls {
 		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || isUnspecified(u.Hostname()) {
 			continue
 		}
 		if isLoopback(u.Hostname()) && (c.machine == "" || c.machine != p.machine) {
@@ -134,7 +134,12 @@ func isLoopback(host string) bool {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)
-	return err == nil && (ip.Unmap().IsLoopback() || ip.IsUnspecified())
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func isUnspecified(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsUnspecified()
 }
 
 // machine names what has one loopback: a machine, or a container's network on it. It is empty where that cannot be told.

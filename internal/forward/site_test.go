@@ -51,6 +51,14 @@ func (l *logs) String() string {
 	return l.b.String()
 }
 
+// echo says what came.
+var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(r.Body)
+	from, _ := From(r.Context())
+	w.Header().Set("X-From", from)
+	fmt.Fprintf(w, "%s %s %s %v %d", r.Method, r.RequestURI, r.Header.Get("X-Test"), err, len(b))
+})
+
 // gone is what Options.Gone answers.
 func gone(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusBadRequest)
