@@ -31,13 +31,13 @@ func (p *Peers) Ask(ctx context.Context, node, method string, body []byte) ([]by
 	case <-c.ready:
 	case <-ctx.Done():
 		o.cancel(c, true)
-		c.recycle()
+		o.recycle(c)
 		return nil, context.Cause(ctx)
 	}
 	if c.err != nil {
 		return nil, askError(ctx, c.err)
 	}
-	defer c.recycle()
+	defer o.recycle(c)
 	if len(c.head) == 0 {
 		return nil, fmt.Errorf("forward: ask: %w", errMalformed)
 	}

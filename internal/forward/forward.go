@@ -47,7 +47,7 @@ func (p *Peers) Forward(w http.ResponseWriter, r *http.Request, node string) {
 		p.count.cancelled.Add(1)
 		c.drop(context.Canceled)
 		if len(rest) == 0 {
-			c.recycle()
+			o.recycle(c)
 		}
 		return
 	}
@@ -202,7 +202,7 @@ func (p *Peers) answer(o *outbound, c *call, w http.ResponseWriter, r *http.Requ
 			w.Write(a.body)
 		}
 		if pooled {
-			c.recycle()
+			o.recycle(c)
 		}
 		return
 	}

@@ -17,6 +17,7 @@ type outbound struct {
 
 	calls map[uint32]*call // guarded by line.mu
 	last  uint32           // the id used last
+	spent sync.Pool        // calls; not for all lines in common, since channels stay in their bubble of simulated time
 }
 
 // A call is a request or a question that is under way.
@@ -30,8 +31,6 @@ type call struct {
 	raw   func()        // not nil: called when something came for a client whose connection was taken
 }
 
-var calls = sync.Pool{New: func() any { return &call{ready: make(chan struct{}, 1)} }}
-
 // A buffer is memory for a head with a small body.
 type buffer [4 << 10]byte
 
@@ -39,13 +38,14 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
 func newOutbound(p *Peers, peer *peer, out pipe, carrier bool) *outbound {
 	o := &outbound{carrier: carrier, calls: make(map[uint32]*call)}
+	o.spent.New = func() any { return &call{ready: make(chan struct{}, 1)} }
 	o.init(p, peer, out, o.ended)
 	return o
 }
 
 // begin makes a call. If it returns one, o.mu is held, and the caller appends the frame and releases it.
 func (o *outbound) begin() (*call, error) {
-	c := calls.Get().(*call)
+	c := o.spent.Get().(*call)
 	o.mu.Lock()
 	var err error
 	switch {
@@ -56,7 +56,7 @@ func (o *outbound) begin() (*call, error) {
 	}
 	if err != nil {
 		o.mu.Unlock()
-		calls.Put(c)
+		o.spent.Put(c)
 		return nil, err
 	}
 	for o.last++; o.calls[o.last] != nil; o.last++ {
@@ -87,7 +87,7 @@ func (o *outbound) remove(c *call) {
 }
 
 // recycle takes back a call that is off the table and was answered by one frame, or cancelled.
-func (c *call) recycle() {
+func (o *outbound) recycle(c *call) {
 	if c.buf != nil {
 		buffers.Put(c.buf)
 	}
@@ -96,7 +96,7 @@ func (c *call) recycle() {
 	default:
 	}
 	*c = call{ready: c.ready}
-	calls.Put(c)
+	o.spent.Put(c)
 }
 
 // settle gives c its answer, or the error that is instead. o.mu is held.
