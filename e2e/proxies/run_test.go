@@ -1,0 +1,243 @@
+//go:build unix
+
+package proxies
+
+import (
+	"encoding/json"
+	"flag"
+	"maps"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// atOnce is how many set-ups are under load at the same time. All wait for their long polls at the same time.
+const atOnce = 2
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most of the time the set-ups wait; who works takes a turn (world.turns).
+	if err := flag.Set("test.parallel", "64"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var wait = flag.Bool("idle", true, "wait for long polls that are idle for more than a minute")
+
+const (
+	clients = 60
+	few     = 18 // clients of the mixed cluster
+)
+
+// A result is what was seen of a set-up: a row of the table.
+type result struct {
+	Name, Program, File, Needs string
+
+	Works     map[string]bool // by mode: all clients connected, and nothing was lost, there twice or out of order
+	Mixed     string          // the same with a Node.js node: "yes", "no"; empty where it was not tried
+	Long      map[string]bool // by mode: idle for more than a minute
+	LongWhy   []string
+	Back      map[string]int // by mode: ms until the last client of a killed node was served again; -1: not in time
+	Marked    int            // clients of the killed node
+	Others    int            // clients of other nodes that lost their connection when the node was killed
+	Thrown    int            // clients that lost their connection when it came back
+	Addresses bool           // the nodes know the addresses of the clients
+	H2        bool           // polling over HTTP/2 was tried
+	Why       map[string]int // what clients of the killed node met
+}
+
+var modes = []string{"polling", "upgrade", "websocket"}
+
+func TestSetUps(t *testing.T) {
+	w := startWorld(t)
+	t.Run("all", func(t *testing.T) {
+		for _, s := range setUps {
+			t.Run(strings.ReplaceAll(s.name, " ", "_"), func(t *testing.T) {
+				t.Parallel()
+				if _, ok := find(s.program); !ok {
+					t.Skipf("%s is not installed", s.program)
+				}
+				w.try(t, &s)
+			})
+		}
+	})
+}
+
+// try tries one set-up in everything.
+func (w *world) try(t *testing.T, s *setUp) {
+	r := &result{Name: s.name, Program: s.program, File: s.file, Needs: s.needs, Works: map[string]bool{}, Long: map[string]bool{}}
+	c := startCrowd(t)
+	begin := w.idle(t, s, c)
+	w.turns <- struct{}{}
+	func() {
+		defer func() { <-w.turns }()
+		w.kill(t, s, c, r)
+		if s.foreign {
+			w.mix(t, s, c, r)
+		}
+	}()
+	if *wait {
+		time.Sleep(time.Until(begin.Add(longPing + 5*time.Second)))
+	}
+	w.woken(t, s, c, r)
+	line, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("set-up: %s", line)
+}
+
+// idle connects a client of each mode that has nothing to say for more than a minute.
+func (w *world) idle(t *testing.T, s *setUp, c *crowd) time.Time {
+	t.Helper()
+	all := w.long
+	if s.nodeCookie {
+		all = w.cookie
+	}
+	f := w.front(t, t.TempDir(), all)
+	s.start(t, f)
+	got := c.do(t, "connect", object{"group": "long", "url": f.url(), "count": 3, "room": s.name, "cookies": s.cookies})
+	if got.Connected != 3 {
+		t.Errorf("idle: got %d clients connected, want 3: late %v, %v", got.Connected, got.Late, got.Failures)
+	}
+	return time.Now()
+}
+
+// woken looks at them again.
+func (w *world) woken(t *testing.T, s *setUp, c *crowd, r *result) {
+	t.Helper()
+	got := c.do(t, "still", object{"group": "long"})
+	for _, mode := range modes {
+		r.Long[mode] = true
+	}
+	for _, who := range slices.Concat(got.Drops, got.Away) {
+		mode, _, _ := strings.Cut(who, "-")
+		r.Long[mode] = false
+	}
+	r.LongWhy = got.Drops
+	if s.ours() && len(got.Drops)+len(got.Away) > 0 {
+		t.Errorf("idle for %v: got %q lost, %q away, want none", longPing, got.Drops, got.Away)
+	}
+	c.do(t, "leave", object{"group": "long"})
+}
+
+// kill puts load on three nodes, kills one, and starts it again.
+func (w *world) kill(t *testing.T, s *setUp, c *crowd, r *result) {
+	t.Helper()
+	dir := t.TempDir()
+	var more []string
+	if s.nodeCookie {
+		more = []string{"-cookie"}
+	}
+	all := w.start(t, dir, "three-"+strings.Map(word, s.name), more...)
+	f := w.front(t, dir, all)
+	s.start(t, f)
+	if s.h2 {
+		f.tryHTTP2(t)
+		r.H2 = true
+	}
+	got := c.do(t, "connect", object{"group": "g", "url": f.url(), "count": clients, "room": "r", "cookies": s.cookies})
+	for _, mode := range modes {
+		r.Works[mode] = got.Late[mode] == 0
+	}
+	r.Addresses = got.Addresses == got.Connected
+	if got.Connected != clients || len(got.Failures) > 0 {
+		t.Errorf("got %d of %d clients connected, late %v, failures %v, want all and none", got.Connected, clients, got.Late, got.Failures)
+	}
+	if s.ours() && !r.Addresses {
+		t.Errorf("got the addresses of %d of %d clients, want all", got.Addresses, got.Connected)
+	}
+	if drops := c.do(t, "talk", object{"group": "g"}).Drops; len(drops) > 0 {
+		t.Errorf("talk: got %q, want no connection lost", drops)
+	}
+
+	c.do(t, "load", object{"group": "g"})
+	c.do(t, "calm", object{"group": "g", "ms": 500})
+	victim := all.named(fullest(got.Nodes))
+	r.Marked = c.do(t, "mark", object{"group": "g", "node": victim.id}).Marked
+	victim.kill()
+	watched := c.do(t, "watch", object{"group": "g", "ms": 10_000})
+	r.note(watched)
+	calm := c.do(t, "calm", object{"group": "g", "ms": 1000})
+	victim.launch(t, dir)
+	victim.await(t, victim.healthy)
+	returned := c.do(t, "calm", object{"group": "g", "ms": 4000})
+	r.Thrown = len(returned.Drops)
+	c.do(t, "stop", object{"group": "g"})
+	c.do(t, "leave", object{"group": "g"})
+	if !s.ours() {
+		return
+	}
+	limit := 2000 + watched.Lag // the crowd may be late itself
+	for mode, ms := range r.Back {
+		if ms < 0 || ms > limit {
+			t.Errorf("%s of the killed node: got back after %d ms, want at most %d: %v, away %q", mode, ms, limit, watched.Why, watched.Away)
+		}
+	}
+	if n := len(watched.Others); n > 0 && !s.loose || n > 2 {
+		t.Errorf("a node was killed: of the others, got %q, want none that lost its connection", watched.Others)
+	}
+	if len(calm.Drops) > 0 {
+		t.Errorf("after that: got %q, want no connection lost", calm.Drops)
+	}
+	if len(returned.Drops)+len(returned.Away) > 0 {
+		t.Errorf("the node came back: got %q lost, %q away, want none", returned.Drops, returned.Away)
+	}
+}
+
+func (r *result) note(watched report) {
+	r.Back = maps.Clone(watched.Back)
+	if r.Back == nil {
+		r.Back = map[string]int{}
+	}
+	for _, who := range watched.Away {
+		mode, _, _ := strings.Cut(who, "-")
+		r.Back[mode] = -1
+	}
+	r.Others, r.Why = len(watched.Others), watched.Why
+}
+
+// mix has clients talk in the cluster that has a Node.js node.
+func (w *world) mix(t *testing.T, s *setUp, c *crowd, r *result) {
+	t.Helper()
+	f := w.front(t, t.TempDir(), w.mixed)
+	s.start(t, f)
+	got := c.do(t, "connect", object{"group": "mix", "url": f.url(), "count": few, "room": s.name, "cookies": s.cookies})
+	drops := c.do(t, "talk", object{"group": "mix"}).Drops
+	r.Mixed = "yes"
+	if got.Connected != few || len(got.Failures)+len(drops) > 0 {
+		r.Mixed = "no"
+		t.Errorf("with a Node.js node: got %d of %d clients connected, failures %v, lost %q, want all and none", got.Connected, few, got.Failures, drops)
+	}
+	c.do(t, "leave", object{"group": "mix"})
+}
+
+// fullest returns the node with the most clients.
+func fullest(n map[string]int) string {
+	best, most := "n1", math.MinInt
+	for _, id := range slices.Sorted(maps.Keys(n)) {
+		if n[id] > most {
+			best, most = id, n[id]
+		}
+	}
+	return best
+}
+
+// word leaves what the name of a cluster may have.
+func word(c rune) rune {
+	if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+		return c
+	}
+	return '-'
+}
+
+
+// asRoot says whether programs are started by root, where some want to know who they are to be.
+func asRoot() bool { return os.Geteuid() == 0 }
+
