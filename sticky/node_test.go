@@ -51,6 +51,7 @@ type node struct {
 	atoll  bool // its ids name it, and it says its name
 	health atomic.Int32
 	seen   atomic.Int64 // requests for Path
+	proto  atomic.Value // the last X-Forwarded-Proto
 	polls  sync.Map     // id → chan string
 	srv    *http.Server
 	url    string
@@ -102,6 +103,7 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n.seen.Add(1)
+	n.proto.Store(r.Header.Get("X-Forwarded-Proto"))
 	id := r.URL.Query().Get("sid")
 	box, ok := n.polls.Load(id)
 	switch {
@@ -330,10 +332,17 @@ func dialSocket(t testing.TB, base, query, early string) *socket {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	return upgrade(t, c, query, early)
+}
+
+// upgrade is dialSocket over a connection that is there.
+func upgrade(t testing.TB, c net.Conn, query, early string) *socket {
+	t.Helper()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
 	fmt.Fprintf(c, "GET /socket.io/?EIO=4&transport=websocket%s HTTP/1.1\r\nHost: example.org\r\nConnection: keep-alive, Upgrade\r\n"+
 		"Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n%s", query, early)
 	s := &socket{Conn: c, br: bufio.NewReader(c)}
+	var err error
 	s.resp, err = http.ReadResponse(s.br, nil)
 	if err != nil {
 		t.Fatal(err)
