@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,29 +48,29 @@ func breakWay(t *testing.T, way string, a, b *site, there bool) {
 		c.Conn.Close()
 		return
 	}
-	hub := a.hub
-	hub.SetFault(func(from, to, topic string) membus.Fault {
-		return membus.Fault{Drop: strings.Contains(topic, ".node.") && (from == "a") == there && from != to}
+	var l *line
+	if there {
+		x.mu.Lock()
+		l = &x.via.out.line
+		x.mu.Unlock()
+	} else {
+		y := b.view.Load().peers["a"]
+		y.mu.Lock()
+		l = &y.inVia.in.line
+		y.mu.Unlock()
+	}
+	var lost atomic.Bool
+	a.hub.SetFault(func(from, to, topic string) membus.Fault {
+		f := membus.Fault{Drop: strings.Contains(topic, ".node.") && (from == "a") == there && from != to}
+		if f.Drop {
+			lost.Store(true)
+		}
+		return f
 	})
-	from, to := a, b
-	if !there {
-		from, to = b, a
-	}
-	x.mu.Lock()
-	v := x.via
-	x.mu.Unlock()
-	if there {
-		v.write([]byte("lost"))
-	} else {
-		from.view.Load().peers[to.name].inVia.write([]byte("lost"))
-	}
-	hub.SetFault(nil)
-	// The next message shows it.
-	if there {
-		a.Ask(t.Context(), "b", "next", nil)
-	} else {
-		b.view.Load().peers["a"].inVia.in.say(kindPing, 0)
-	}
+	l.say(kindPing, 0)
+	eventually(t, "a message that is lost", lost.Load)
+	a.hub.SetFault(nil)
+	l.say(kindPing, 0) // the next message shows it
 }
 
 // TestBreaks has everything end at each step of a request.
