@@ -107,6 +107,12 @@ func (f *forwarder) tell(o *engine.Options) {
 			return f.foreign(w, r, id) || users(w, r, id)
 		}
 	}
+	o.Carrier = func(r *http.Request) engine.Carrier {
+		if way := forward.WayOf(r.Context()); way != nil {
+			return way
+		}
+		return nil
+	}
 	if f.o.Hold >= 0 && o.Hold == nil {
 		o.Hold = f.hold
 	}

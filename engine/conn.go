@@ -72,6 +72,7 @@ type Conn struct {
 	signalled bool          // it was told to go on
 	wakeup    chan struct{} // the signal; kept for the next GET
 	farewell  wire.Type     // what a GET gets when the session is closed
+	carried   *carried      // the last GET, if it was brought by a Carrier; nil: it was not
 	post      *post         // the POST that is being served
 	leaving   bool          // Leave was called; set before the state becomes closing
 	parted    bool          // the client knows; its POST is the last of it

@@ -70,6 +70,11 @@ type Options struct {
 	// goroutine of the request, and may take as long as the answer takes; see also [Server.RefuseUnknown].
 	Foreign func(w http.ResponseWriter, r *http.Request, id string) bool
 
+	// Carrier, where set, tells what brought a request that did not come from its client, nor from a
+	// proxy, but was passed on by another server (see Foreign). nil says that none did. A poll that its
+	// carrier broke off may be sent again by the proxy before it: it is not taken for the end of the session.
+	Carrier func(r *http.Request) Carrier
+
 	// Hold, where set, is asked at each handshake over polling that offers WebSocket: for how long is what the client
 	// sends first kept back, counted from when it comes? So long the session can be given to another server, where the client's
 	// WebSocket may arrive; see [Server.Release]. It is kept back for less where the WebSocket arrives here, where something is sent

@@ -64,6 +64,9 @@ func (c *Conn) signal() {
 // servePoll serves a GET of a session.
 func (s *Server) servePoll(c *Conn, w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
+	if c.carried != nil && c.repeated(w, r) {
+		return
+	}
 	c.overdue()
 	switch {
 	case c.state.Load() == closed:
@@ -80,6 +83,7 @@ func (s *Server) servePoll(c *Conn, w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, ErrBadRequest, "")
 		return
 	}
+	c.carry(r)
 	if ready := c.out != nil && c.corked == 0 || c.state.Load() != open; !ready {
 		// A poll that comes while the client changes to WebSocket is answered soon, with nothing,
 		// so that the client can go on. But it may have changed already.
@@ -88,7 +92,13 @@ func (s *Server) servePoll(c *Conn, w http.ResponseWriter, r *http.Request) {
 			c.nudges++
 			pause = slack
 		}
-		if !c.awaitSend(r, pause) {
+		here := c.awaitSend(r, pause)
+		if c.brokenOff() {
+			c.mu.Unlock()
+			s.refuse(w, ErrBadRequest, "") // nobody hears it
+			return
+		}
+		if !here {
 			c.mu.Unlock()
 			c.cut(&CloseError{Reason: ReasonTransportError, Err: errPollGone}, nil)
 			return
@@ -159,9 +169,13 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request) {
 	if o != nil {
 		ps = o.ps
 	}
+	k := c.carried
 	c.mu.Unlock()
 
 	err := c.srv.writePayload(w, r, ps)
+	if k != nil && err == nil {
+		c.keepAnswer(k, ps)
+	}
 	if o != nil {
 		c.written(o)
 	}
@@ -193,8 +207,6 @@ func (s *Server) writePayload(w http.ResponseWriter, r *http.Request, ps []wire.
 		body = wire.AppendPayload(make([]byte, 0, n), ps)
 	}
 	h := w.Header()
-	h["Content-Type"] = typeText
-	h["Cache-Control"] = noStore
 	if s.o.CompressAbove > 0 && n >= s.o.CompressAbove && worthCompressing(ps) && acceptsGzip(r) {
 		z := zippers.Get().(*zipper)
 		defer zippers.Put(z)
@@ -202,6 +214,15 @@ func (s *Server) writePayload(w http.ResponseWriter, r *http.Request, ps []wire.
 		h["Content-Encoding"] = gzipped
 		h.Add("Vary", "Accept-Encoding")
 	}
+	_, err := s.writeBody(w, body)
+	return err
+}
+
+// writeBody writes the body of the answer to a GET.
+func (s *Server) writeBody(w http.ResponseWriter, body []byte) (int, error) {
+	h := w.Header()
+	h["Content-Type"] = typeText
+	h["Cache-Control"] = noStore
 	if len(body) > 2000 { // net/http counts shorter ones itself
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
@@ -211,9 +232,9 @@ func (s *Server) writePayload(w http.ResponseWriter, r *http.Request, ps []wire.
 			defer rc.SetWriteDeadline(time.Time{})
 		}
 	}
-	_, err := w.Write(body)
+	n, err := w.Write(body)
 	s.bytesOut.Add(uint64(len(body)))
-	return err
+	return n, err
 }
 
 func worthCompressing(ps []wire.Packet) bool {

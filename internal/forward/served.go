@@ -36,6 +36,7 @@ type forwarded struct {
 	context.Context
 	node string
 	hops int
+	line *line
 }
 
 type forwardedKey struct{}
@@ -79,7 +80,7 @@ func newServed(in *inbound, id uint32, h *requestHead) (*served, error) {
 	}
 	s := &served{in: in, flags: h.flags}
 	s.init(&in.line, id)
-	s.ctx.node, s.ctx.hops = in.peer.id, int(h.hops)
+	s.ctx.node, s.ctx.hops, s.ctx.line = in.peer.id, int(h.hops), &in.line
 	s.ctx.Context, s.cancel = context.WithCancel(context.Background())
 	r := &http.Request{
 		Method: h.method, URL: u, Header: h.header, Body: http.NoBody, ContentLength: h.length,

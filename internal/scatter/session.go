@@ -22,6 +22,7 @@ type session struct {
 	up      bool
 	sent    int               // the number of the last echo
 	pending map[int]time.Time // echoes without an ack
+	unsure  map[int]bool      // those whose POST broke: nobody knows whether they arrived
 	next    int               // the number of the ack that comes next
 	heard   map[string]int    // the last number of each sender of broadcasts
 	polls   int
@@ -43,7 +44,7 @@ func (s *session) open() error {
 	}
 	s.mu.Lock()
 	s.sid, s.up, s.sent, s.next = sid, true, 0, 1
-	s.pending, s.heard = make(map[int]time.Time), make(map[string]int)
+	s.pending, s.unsure, s.heard = make(map[int]time.Time), make(map[int]bool), make(map[string]int)
 	s.mu.Unlock()
 	if err := s.post("40"); err != nil {
 		return fmt.Errorf("connect: %w", err)
@@ -188,6 +189,9 @@ func (s *session) echo() {
 	s.mu.Lock()
 	same := s.sid == sid && s.up
 	delete(s.pending, n)
+	if same {
+		s.unsure[n] = true
+	}
 	s.mu.Unlock()
 	if same { // the poll finds out about the rest
 		s.c.mu.Lock()
@@ -217,8 +221,11 @@ func (s *session) acked(p string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, ok := s.pending[n]
-	if !ok {
+	if !ok && !s.unsure[n] {
 		s.c.problem("an ack came twice, or of nothing")
+	}
+	delete(s.unsure, n)
+	if !ok {
 		return
 	}
 	delete(s.pending, n)
