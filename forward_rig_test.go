@@ -48,10 +48,10 @@ type fleetNode struct {
 // fleetOptions say what fleet is wanted.
 type fleetOptions struct {
 	nodes   int
-	buses   func() cluster.Bus          // nil: in memory
-	server  func(o *atoll.Options)      // changes the options of each node
+	buses   func() cluster.Bus           // nil: in memory
+	server  func(o *atoll.Options)       // changes the options of each node
 	setup   func(i int, s *atoll.Server) // sets handlers
-	carrier bool                        // nodes make no links
+	carrier bool                         // nodes make no links
 }
 
 func newFleet(t testing.TB, o *fleetOptions) *fleet {
@@ -217,4 +217,3 @@ func natsBuses(t testing.TB) func() cluster.Bus {
 		return natsbus.New(nc, nil)
 	}
 }
-
