@@ -40,6 +40,7 @@ type result struct {
 	Name, Program, File, Needs string
 
 	Works     map[string]bool // by mode: all clients connected, and nothing was lost, there twice or out of order
+	Large     bool            // a megabyte of text, and one of bytes, in each mode
 	Mixed     string          // the same with a Node.js node: "yes", "no"; empty where it was not tried
 	Long      map[string]bool // by mode: idle for more than a minute
 	LongWhy   []string
@@ -157,6 +158,11 @@ func (w *world) kill(t *testing.T, s *setUp, c *crowd, r *result) {
 		t.Errorf("talk: got %q, want no connection lost", drops)
 	}
 
+	large := c.do(t, "large", object{"group": "g"}).Drops
+	if r.Large = len(large) == 0; !r.Large && s.ours() {
+		t.Errorf("a megabyte: got %q, want no connection lost", large)
+	}
+
 	c.do(t, "load", object{"group": "g"})
 	c.do(t, "calm", object{"group": "g", "ms": 500})
 	victim := all.named(fullest(got.Nodes))
@@ -237,7 +243,5 @@ func word(c rune) rune {
 	return '-'
 }
 
-
 // asRoot says whether programs are started by root, where some want to know who they are to be.
 func asRoot() bool { return os.Geteuid() == 0 }
-

@@ -167,18 +167,25 @@ const commands = {
     }
     return r;
   },
-  // talk {group} has all clients echo, and tell all others; one of each mode sends large ones too.
+  // talk {group} has all clients echo, and tell all others.
   async talk({ group }) {
     const clients = groups.get(group).filter((c) => c.back);
-    await Promise.all(clients.map(async (c, i) => {
-      await Promise.all([1, 2, 3, 4, 5].map((n) => c.echo(nested(n))));
-      if (i >= 3) return;
-      await c.echo("x".repeat(LARGE));
-      await c.echo(crypto.randomBytes(LARGE));
-    }));
+    await Promise.all(clients.flatMap((c) => [1, 2, 3, 4, 5].map((n) => c.echo(nested(n)))));
     for (let n = 0; n < 2; n++) for (const c of clients) c.say();
     if (!(await until(15_000, () => heard(clients)))) problem("not all of what was told was heard");
     return { drops: drops(clients, 0) };
+  },
+  // large {group} has a client of each mode send a megabyte of text, and one of bytes, which is more when it is polled.
+  async large({ group }) {
+    const clients = groups.get(group);
+    const from = Date.now();
+    await Promise.all(clients.filter((c) => c.back).slice(0, 3).map(async (c) => {
+      await c.echo("x".repeat(LARGE));
+      if (c.back) await c.echo(crypto.randomBytes(LARGE));
+    }));
+    const r = { drops: drops(clients, from) };
+    await until(10_000, () => clients.every((c) => c.back)); // those who were not allowed to
+    return r;
   },
   // load {group} has them do that all the time, until stop.
   load({ group }) {
