@@ -1,15 +1,18 @@
 package atoll_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"log"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,8 +44,43 @@ type fleetNode struct {
 	cluster *cluster.Node
 	http    *httptest.Server
 	proxy   http.Handler
+	conns   *tracked
+	under   atomic.Int64 // requests that the balancer has under way here
 	dead    atomic.Bool
-	kill    func() // without a word
+	bus     cluster.Bus
+}
+
+// tracked is a listener that can cut all its connections, also those that were hijacked.
+type tracked struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (l *tracked) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.mu.Lock()
+		l.conns = append(l.conns, c)
+		l.mu.Unlock()
+	}
+	return c, err
+}
+
+func (l *tracked) cut() {
+	l.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		c.Close()
+	}
+}
+
+// kill takes the node out of the world, as far as others can see.
+func (n *fleetNode) kill() {
+	n.dead.Store(true)
+	_ = n.bus.Close()
+	n.conns.cut()
 }
 
 // fleetOptions say what fleet is wanted.
@@ -80,13 +118,10 @@ func newFleet(t testing.TB, o *fleetOptions) *fleet {
 
 func (f *fleet) start(i int, bus cluster.Bus, o *fleetOptions) *fleetNode {
 	f.Helper()
-	n := &fleetNode{}
-	hs := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if n.dead.Load() {
-			panic(http.ErrAbortHandler)
-		}
-		n.ServeHTTP(w, r)
-	}))
+	n := &fleetNode{bus: bus}
+	hs := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.ServeHTTP(w, r) }))
+	n.conns = &tracked{Listener: hs.Listener}
+	hs.Listener = n.conns
 	hs.Config.ErrorLog = log.New(io.Discard, "", 0)
 	n.http = hs
 	var err error
@@ -121,18 +156,13 @@ func (f *fleet) start(i int, bus cluster.Bus, o *fleetOptions) *fleetNode {
 		return nil
 	}
 	n.proxy = proxy
-	stop := sync.OnceFunc(func() {
-		n.dead.Store(true)
-		_ = bus.Close()
-		hs.CloseClientConnections()
-		_ = n.Server.Close()
-		_ = n.cluster.Close()
-		hs.Close()
-	})
-	n.kill = stop
 	f.Cleanup(func() {
 		transport.CloseIdleConnections()
-		stop()
+		_ = n.Server.Close()
+		_ = n.cluster.Close()
+		_ = bus.Close()
+		hs.CloseClientConnections()
+		hs.Close()
 	})
 	return n
 }
@@ -149,7 +179,10 @@ func (f *fleet) balance(w http.ResponseWriter, r *http.Request) {
 	for i < 0 || f.nodes[i].dead.Load() {
 		i = rand.IntN(len(f.nodes))
 	}
-	f.nodes[i].proxy.ServeHTTP(w, r)
+	n := f.nodes[i]
+	n.under.Add(1)
+	defer n.under.Add(-1)
+	n.proxy.ServeHTTP(w, r)
 }
 
 // send says where requests go from now on.
@@ -215,5 +248,57 @@ func natsBuses(t testing.TB) func() cluster.Bus {
 		}
 		t.Cleanup(nc.Close)
 		return natsbus.New(nc, nil)
+	}
+}
+
+// ask makes a request by way of the balancer.
+func (f *fleet) ask(method, query, body string) (int, string) {
+	f.Helper()
+	req, err := http.NewRequestWithContext(f.Context(), method, f.url+"/socket.io/?"+query, strings.NewReader(body))
+	if err != nil {
+		f.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// handshake opens a session by way of the balancer, and returns the query of its requests.
+func (f *fleet) handshake() string {
+	f.Helper()
+	_, body := f.ask("GET", "EIO=4&transport=polling", "")
+	_, id, _ := strings.Cut(body, `"sid":"`)
+	id, _, ok := strings.Cut(id, `"`)
+	if !ok {
+		f.Fatalf("handshake: got %q", body)
+	}
+	return "EIO=4&transport=polling&sid=" + id
+}
+
+// breakOff begins to change a session to WebSocket, and gives up when that is possible.
+func (f *fleet) breakOff(query string) {
+	f.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	fmt.Fprintf(conn, "GET /socket.io/?%s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", wsQuery(query), upgradeHeaders)
+	r := bufio.NewReader(conn)
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		f.Fatalf("upgrade: got %v and error %v, want 101", res, err)
+	}
+	_, _ = io.WriteString(conn, frame(0x81, "2probe"))
+	b := make([]byte, 2+len("3probe"))
+	if _, err := io.ReadFull(r, b); err != nil || string(b[2:]) != "3probe" {
+		f.Fatalf("probe: got %q and error %v, want 3probe", b, err)
 	}
 }
