@@ -78,7 +78,7 @@ it, nodes find each other, and losing one costs its clients a reconnection.`,
 		return usagef("%w (see `%s --help`)", err, c.CommandPath())
 	})
 	cmd.AddCommand(demoCommand(), demoNodeCommand(), serveCommand(), balanceCommand(), emitCommand(), gatewayCommand(), tailCommand(),
-		nodesCommand(), drainCommand(), socketsCommand(), roomsCommand(), busHelp(), versionCommand())
+		nodesCommand(), drainCommand(), socketsCommand(), roomsCommand(), checkCommand(), busHelp(), versionCommand())
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
 }
