@@ -1,6 +1,6 @@
 # By hand what ./test does for all of it.
 
-.PHONY: fmt vet test kit suite bench adapters
+.PHONY: fmt vet test kit suite bench adapters proxies
 
 fmt: ## write the format
 	gofmt -w $$(git ls-files '*.go')
@@ -22,3 +22,6 @@ bench: ## benchmarks; compare two runs with benchstat
 
 adapters: ## the tests of the adapters, and the table of docs/adapters.md from what they show
 	go test -json -p 2 ./adapter/... ./e2e | go run ./.ci/promises
+
+proxies: ## the set-ups behind real proxies, and the table of docs/load-balancing.md from what they show
+	ATOLL_E2E=1 go test -json ./e2e/proxies | go run ./.ci/proxies

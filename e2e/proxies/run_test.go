@@ -37,12 +37,14 @@ const (
 
 // A result is what was seen of a set-up: a row of the table.
 type result struct {
+	Order                      int // in the table
 	Name, Program, File, Needs string
 
 	Works     map[string]bool // by mode: all clients connected, and nothing was lost, there twice or out of order
 	Large     bool            // a megabyte of text, and one of bytes, in each mode
 	Mixed     string          // the same with a Node.js node: "yes", "no"; empty where it was not tried
 	Long      map[string]bool // by mode: idle for more than a minute
+	Idle      bool            // Long was waited for
 	LongWhy   []string
 	Back      map[string]int // by mode: ms until the last client of a killed node was served again; -1: not in time
 	Marked    int            // clients of the killed node
@@ -58,21 +60,21 @@ var modes = []string{"polling", "upgrade", "websocket"}
 func TestSetUps(t *testing.T) {
 	w := startWorld(t)
 	t.Run("all", func(t *testing.T) {
-		for _, s := range setUps {
+		for i, s := range setUps {
 			t.Run(strings.ReplaceAll(s.name, " ", "_"), func(t *testing.T) {
 				t.Parallel()
 				if _, ok := find(s.program); !ok {
 					t.Skipf("%s is not installed", s.program)
 				}
-				w.try(t, &s)
+				w.try(t, i, &s)
 			})
 		}
 	})
 }
 
 // try tries one set-up in everything.
-func (w *world) try(t *testing.T, s *setUp) {
-	r := &result{Name: s.name, Program: s.program, File: s.file, Needs: s.needs, Works: map[string]bool{}, Long: map[string]bool{}}
+func (w *world) try(t *testing.T, order int, s *setUp) {
+	r := &result{Order: order, Idle: *wait, Name: s.name, Program: s.program, File: s.file, Needs: s.needs, Works: map[string]bool{}, Long: map[string]bool{}}
 	c := startCrowd(t)
 	begin := w.idle(t, s, c)
 	w.turns <- struct{}{}
@@ -186,7 +188,7 @@ func (w *world) kill(t *testing.T, s *setUp, c *crowd, r *result) {
 			t.Errorf("%s of the killed node: got back after %d ms, want at most %d: %v, away %q", mode, ms, limit, watched.Why, watched.Away)
 		}
 	}
-	if n := len(watched.Others); n > 0 && !s.loose || n > 2 {
+	if n := len(watched.Others); n > 0 && !s.loose || n > 4 {
 		t.Errorf("a node was killed: of the others, got %q, want none that lost its connection", watched.Others)
 	}
 	if len(calm.Drops) > 0 {
