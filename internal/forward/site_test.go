@@ -109,6 +109,9 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.Learn(r)
+	if r.URL.Path == "/learn" {
+		return
+	}
 	if rest, ok := strings.CutPrefix(r.URL.Path, "/at/"); ok {
 		node, _, _ := strings.Cut(rest, "/")
 		s.Forward(w, r, node)
@@ -143,7 +146,7 @@ func know(t testing.TB, sites ...*site) {
 // linked has a make a link to b.
 func linked(t testing.TB, a, b *site) {
 	t.Helper()
-	get(t, b.url+"/", nil) // it learns where it is
+	get(t, b.url+"/learn", nil) // it learns where it is
 	eventually(t, "a link", func() bool {
 		a.Ask(context.Background(), b.name, "nothing", nil)
 		return a.view.Load().peers[b.name].best.Load() != nil
