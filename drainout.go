@@ -202,10 +202,13 @@ func (srv *Server) busy(ec *engine.Conn) bool {
 	return ok && c.busy()
 }
 
+// young is for how long a session that has entered no namespace is thought to be about to.
+const young = 3 * time.Second
+
 // busy reports whether a client of c is being connected, is served, or owes an answer.
 func (c *conn) busy() bool {
 	if !c.wasConnected() {
-		return true
+		return time.Since(c.eng.Handshake().Time) < young
 	}
 	for _, s := range c.sockets() {
 		s.mu.Lock()

@@ -52,6 +52,7 @@ func root() *cobra.Command {
 it, nodes find each other, and losing one costs its clients a reconnection.`,
 		Example: `  atoll demo                                  see it: a chat on three nodes
   atoll serve --port 3001                     a node; start another and they are a cluster
+  atoll run --nodes 4 -- ./your-server        four processes of a server behind one port
   atoll balance --backend localhost:3001,localhost:3002
   atoll emit news '{"title":"Hello"}'         tell all clients of the cluster
   atoll tail                                  watch what the nodes tell each other`,
@@ -78,7 +79,7 @@ it, nodes find each other, and losing one costs its clients a reconnection.`,
 		return usagef("%w (see `%s --help`)", err, c.CommandPath())
 	})
 	cmd.AddCommand(demoCommand(), demoNodeCommand(), serveCommand(), balanceCommand(), emitCommand(), gatewayCommand(), tailCommand(),
-		nodesCommand(), drainCommand(), socketsCommand(), roomsCommand(), checkCommand(), busHelp(), versionCommand())
+		nodesCommand(), drainCommand(), runCommand(), socketsCommand(), roomsCommand(), checkCommand(), busHelp(), versionCommand())
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
 }
