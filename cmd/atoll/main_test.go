@@ -89,6 +89,10 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		{"nodes --timeout 0", 2, "more than 0"},
 		{"emit news --timeout 5", 2, "5s"},
 		{"demo-node", 1, "atoll demo"},
+		{"run", 2, "which program?"},
+		{"run --nodes -1 -- x", 2, "--nodes is 0 to 512"},
+		{"run --port 70000 -- ls", 2, "choose one from 1 to 65535"},
+		{"run -- no-such-program-here", 1, "cannot run no-such-program-here"},
 		{"drain", 2, "which node?"},
 		{"drain a --undo --rate 5", 2, "--undo goes with none"},
 		{"drain a --lead -1s", 2, "cannot be negative"},
@@ -119,7 +123,7 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 }
 
 func TestHelpIsShort(t *testing.T) {
-	for _, name := range []string{"", "demo", "serve", "balance", "emit", "gateway", "tail", "nodes", "drain", "sockets", "rooms", "bus", "version"} {
+	for _, name := range []string{"", "demo", "serve", "balance", "emit", "gateway", "tail", "nodes", "drain", "run", "sockets", "rooms", "bus", "version"} {
 		var out bytes.Buffer
 		cmd := root()
 		cmd.SetArgs(append(strings.Fields(name), "--help"))

@@ -48,8 +48,7 @@ Nodes on one machine find each other by the name of their cluster. On several ma
 they share a Redis, a Postgres or a NATS (--bus). In the official formats of Redis and Postgres,
 Node.js servers can be in the same cluster.
 
-At SIGTERM a node drains (see --drain-lead): its clients go to other nodes, with their sessions where
-there is --recovery. Ctrl-C ends it without that, and so does a second signal.`,
+SIGTERM drains it (--drain-lead): clients go to other nodes, with --recovery nothing is lost. Ctrl-C does not wait.`,
 		Example: `  atoll serve --port 3001
   atoll serve --port 3002 --static ./public       also serves files
   atoll serve --bus redis://localhost:6379        in one cluster with Node.js servers
