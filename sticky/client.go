@@ -177,11 +177,12 @@ func (c *client) next() bool {
 		}
 	}
 	c.within(o.HeaderTimeout)
-	if bytes.HasPrefix(c.buf[c.r:c.w], []byte("\r\n")) {
-		c.r += 2 // some clients end a body with one too many
-	}
 	var size, seen int
-	for {
+	for blank := false; ; {
+		if !blank && bytes.HasPrefix(c.buf[c.r:c.w], []byte("\r\n")) {
+			c.r += 2 // some clients end a body with one line too many
+			blank, seen = true, 0
+		}
 		b := c.buf[c.r:c.w]
 		size = http1.End(b, seen)
 		if size < 0 {
