@@ -15,15 +15,18 @@ import (
 
 // A Discovery finds nodes. It is a [File] or a [DNS].
 type Discovery interface {
+	// start returns what can be asked, and how often.
+	start() (finder, time.Duration, error)
+}
+
+type finder interface {
 	// look returns the nodes of now. changed is false where they are known to be those of the last time.
 	look(ctx context.Context) (backends []Backend, changed bool, err error)
-	// start returns one that can be asked, and how often.
-	start() (Discovery, time.Duration, error)
 }
 
 // A finding is what a Discovery has found.
 type finding struct {
-	d     Discovery
+	d     finder
 	every time.Duration
 	now   []Backend     // the balancer's changing guards it
 	err   string        // the last error that was logged
@@ -43,7 +46,7 @@ type File struct {
 	seen string // modification time, size and identity
 }
 
-func (f File) start() (Discovery, time.Duration, error) {
+func (f File) start() (finder, time.Duration, error) {
 	if f.Path == "" || f.Interval < 0 {
 		return nil, 0, errors.New("sticky: File: no path, or a negative interval")
 	}
@@ -152,7 +155,7 @@ type DNS struct {
 	}
 }
 
-func (d DNS) start() (Discovery, time.Duration, error) {
+func (d DNS) start() (finder, time.Duration, error) {
 	srv := strings.HasPrefix(d.Name, "_")
 	if d.Name == "" || d.Interval < 0 || !srv && (d.Port < 1 || d.Port > 65535) {
 		return nil, 0, fmt.Errorf("sticky: DNS %q: a name, and for a host a port, are needed", d.Name)

@@ -324,8 +324,8 @@ type socket struct {
 	resp *http.Response
 }
 
-// dialSocket asks for a WebSocket; early is sent in one piece with the request.
-func dialSocket(t testing.TB, base, query, early string) *socket {
+// dialSocket asks for a WebSocket, with further lines in the header; early is sent in one piece with the request.
+func dialSocket(t testing.TB, base, query, early string, headers ...string) *socket {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 	if err != nil {
@@ -340,7 +340,7 @@ func upgrade(t testing.TB, c net.Conn, query, early string) *socket {
 	t.Helper()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
 	fmt.Fprintf(c, "GET /socket.io/?EIO=4&transport=websocket%s HTTP/1.1\r\nHost: example.org\r\nConnection: keep-alive, Upgrade\r\n"+
-		"Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n%s", query, early)
+		"Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n%s", query, strings.Join(append(headers, ""), "\r\n"), early)
 	s := &socket{Conn: c, br: bufio.NewReader(c)}
 	var err error
 	s.resp, err = http.ReadResponse(s.br, nil)
