@@ -32,7 +32,7 @@ func TestReplaceBackends(t *testing.T) {
 		busy := l.view.Load().list[0]
 		busy.sessions.Add(1)
 		cut := make(chan error, 1)
-		f := &flight{cut: func(err error) { cut <- err }}
+		f := &flight{cut: func(_ uint64, err error) { cut <- err }}
 		if !busy.enter(f) {
 			t.Fatal("cannot enter")
 		}

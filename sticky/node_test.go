@@ -332,11 +332,11 @@ func dialSocket(t testing.TB, base, query, early string, headers ...string) *soc
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return upgrade(t, c, query, early)
+	return upgrade(t, c, query, early, headers...)
 }
 
 // upgrade is dialSocket over a connection that is there.
-func upgrade(t testing.TB, c net.Conn, query, early string) *socket {
+func upgrade(t testing.TB, c net.Conn, query, early string, headers ...string) *socket {
 	t.Helper()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
 	fmt.Fprintf(c, "GET /socket.io/?EIO=4&transport=websocket%s HTTP/1.1\r\nHost: example.org\r\nConnection: keep-alive, Upgrade\r\n"+
