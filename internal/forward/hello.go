@@ -12,6 +12,7 @@ import (
 
 const (
 	greetWithin = 2 * time.Second
+	greetDead   = 500 * time.Millisecond // one that takes no connections any more
 	greetAgain  = 400 * time.Millisecond // a message may be lost
 	maxURL      = 2048
 	maxURLs     = 4
@@ -35,7 +36,7 @@ type greeting struct {
 }
 
 // greet asks the node for its card.
-func (x *peer) greet() (card, error) {
+func (x *peer) greet(within time.Duration) (card, error) {
 	p := x.p
 	var b [8]byte
 	rand.Read(b[:])
@@ -46,7 +47,7 @@ func (x *peer) greet() (card, error) {
 	msg := []byte{mailVersion, mailHello}
 	msg = binary.BigEndian.AppendUint64(msg, g.nonce)
 	msg = binary.BigEndian.AppendUint64(msg, p.instance)
-	ctx, cancel := context.WithTimeout(p.ctx, greetWithin)
+	ctx, cancel := context.WithTimeout(p.ctx, within)
 	defer cancel()
 	again := time.NewTicker(greetAgain)
 	defer again.Stop()

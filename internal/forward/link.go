@@ -38,6 +38,7 @@ const (
 	linkProtocol = "atoll-link/1"
 	linkHeader   = "Atoll-Link"
 	dialWithin   = 5 * time.Second
+	redialWithin = time.Second // a node that was there a moment ago
 )
 
 var (
@@ -65,7 +66,7 @@ func (w wire) write(b []byte) error {
 func (w wire) close(error) { w.Conn.Close() }
 
 // dial makes a link to the node, at the first of its URLs that works.
-func (x *peer) dial(c card) (*outbound, error) {
+func (x *peer) dial(c card, within time.Duration) (*outbound, error) {
 	p := x.p
 	if c.never || p.place.never {
 		x.mu.Lock()
@@ -75,7 +76,7 @@ func (x *peer) dial(c card) (*outbound, error) {
 	}
 	var errs []error
 	for _, u := range p.pick(&c) {
-		ctx, cancel := context.WithTimeout(p.ctx, dialWithin)
+		ctx, cancel := context.WithTimeout(p.ctx, within)
 		conn, rest, err := x.dialURL(ctx, u, &c)
 		cancel()
 		if err != nil {

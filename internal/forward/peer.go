@@ -2,7 +2,9 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +15,7 @@ import (
 const (
 	firstPause   = 250 * time.Millisecond // until a link is tried again
 	longestPause = 15 * time.Second
-	stable       = 10 * time.Second // a link that lived so long is redialled at once
+	stable       = 10 * time.Second // a link that lived so long is no sign of trouble
 
 	// In ticks, which are seconds.
 	pingAfter   = 4  // silence on a line where something is under way
@@ -42,12 +44,14 @@ type peer struct {
 	greeting *greeting
 
 	greeted    bool // it answered the last greeting
+	silent     bool // it did not, and takes no connections either: nobody waits for it
 	card       card // with this
 	connecting bool
 	met        chan struct{} // closed when the first greeting of connect has ended
 	next       time.Time     // when connect may run again
 	pause      time.Duration
 	linked     time.Time // when link was made
+	hasty      bool      // one was redialled at once, and did not live long
 	complained bool
 	replying   bool // to its greeting, or with a reset
 }
@@ -89,14 +93,17 @@ func (x *peer) reach(ctx context.Context) (*outbound, error) {
 				return nil, ErrClosed
 			}
 		}
-		if x.via == nil && x.greeted {
+		if x.via == nil && x.greeted && x.met == nil {
 			x.via = newVia(x)
 		}
-		if x.via != nil {
+		if x.via != nil && x.met == nil {
 			defer x.mu.Unlock()
 			return x.via.out, nil
 		}
 		met := x.met
+		if x.silent {
+			met = nil
+		}
 		x.mu.Unlock()
 		if met == nil {
 			return nil, fmt.Errorf("%w: it did not answer lately", ErrAway)
@@ -111,26 +118,47 @@ func (x *peer) reach(ctx context.Context) (*outbound, error) {
 	}
 }
 
-// connect greets the node, and makes a link to it if it can be reached.
+// connect greets the node, and makes a link to it if it can be reached. One whose last link broke is dialled first: where
+// nobody listens any more it is most likely dead, and who wants something of it should not wait long.
 func (x *peer) connect() {
-	h, err := x.greet()
 	x.mu.Lock()
-	x.greeted = err == nil
-	if err == nil {
-		x.card = h
-	}
-	close(x.met)
-	x.met = nil
-	if x.left != nil {
-		err = x.left
-	}
+	known, again := x.card, !x.linked.IsZero()
 	x.mu.Unlock()
 	var o *outbound
-	if err == nil {
-		o, err = x.dial(h)
+	var err error
+	refused := false
+	within := greetWithin
+	if again {
+		if o, err = x.dial(known, redialWithin); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			refused, within = true, greetDead
+		}
+	}
+	if o == nil {
+		h, e := x.greet(within)
+		x.mu.Lock()
+		x.greeted, x.silent = e == nil, e != nil && refused
+		if e == nil {
+			x.card = h
+		}
+		if x.left != nil {
+			e = x.left
+		}
+		x.meet()
+		via := x.via
+		x.mu.Unlock()
+		if e != nil && via != nil {
+			via.out.fail(e)
+		}
+		if err == nil || !slices.Equal(h.urls, known.urls) {
+			err = e
+			if err == nil {
+				o, err = x.dial(h, dialWithin)
+			}
+		}
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.meet()
 	x.connecting = false
 	if o != nil && x.left == nil && !o.isDead() {
 		x.link, x.linked, x.complained = o, time.Now(), false
@@ -141,6 +169,14 @@ func (x *peer) connect() {
 	if err != nil && err != errNoURL && x.p.ctx.Err() == nil && x.left == nil && !x.complained {
 		x.complained = true
 		x.p.log.Warn("forward: no link to another node: requests go over the cluster's carrier, which costs more", "node", x.id, "err", err)
+	}
+}
+
+// meet lets those go on who wait for the first greeting. x.mu is held.
+func (x *peer) meet() {
+	if x.met != nil {
+		close(x.met)
+		x.met = nil
 	}
 }
 
@@ -161,7 +197,10 @@ func (x *peer) lost(o *outbound) {
 		x.link = nil
 		x.best.Store(nil)
 		if time.Since(x.linked) >= stable {
-			x.pause, x.next = 0, time.Time{}
+			x.pause, x.hasty = 0, false
+		}
+		if !x.hasty {
+			x.hasty, x.next = true, time.Time{}
 		} else {
 			x.back()
 		}

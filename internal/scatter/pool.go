@@ -69,51 +69,46 @@ func (p *pool) choose(owner int) *node {
 
 // do sends a request to a node and returns the status and the body of the answer.
 func (p *pool) do(n *node, method, target, body string) (int, string, error) {
-	for {
-		if p.closed.Load() {
-			return 0, "", errClosed
-		}
-		c, fresh, err := n.take()
-		if err != nil {
-			return 0, "", err
-		}
-		status, answer, err := c.exchange(method, target, body)
-		if err == nil {
-			n.give(c)
-			return status, answer, nil
-		}
-		n.drop(c)
-		if p.closed.Load() {
-			return 0, "", errClosed
-		}
-		if stale := (*staleError)(nil); errors.As(err, &stale) && !fresh {
-			continue // the node had closed an idle connection
-		}
-		return 0, "", &brokenError{err}
+	if p.closed.Load() {
+		return 0, "", errClosed
 	}
+	c, err := n.take()
+	if err != nil {
+		return 0, "", err
+	}
+	status, answer, err := c.exchange(method, target, body)
+	if err == nil {
+		n.give(c)
+		return status, answer, nil
+	}
+	n.drop(c)
+	if p.closed.Load() {
+		return 0, "", errClosed
+	}
+	return 0, "", &brokenError{err}
 }
 
-func (n *node) take() (c *conn, fresh bool, err error) {
+func (n *node) take() (*conn, error) {
 	n.mu.Lock()
 	if k := len(n.idle); k > 0 {
-		c = n.idle[k-1]
+		c := n.idle[k-1]
 		n.idle = n.idle[:k-1]
 		n.busy[c] = struct{}{}
 		n.mu.Unlock()
-		return c, false, nil
+		return c, nil
 	}
 	n.mu.Unlock()
 	d := net.Dialer{Timeout: 5 * time.Second}
 	raw, err := d.Dial("tcp", n.addr)
 	if err != nil {
 		n.dead.Store(true)
-		return nil, false, errUnsent
+		return nil, errUnsent
 	}
-	c = &conn{Conn: raw, br: bufio.NewReaderSize(raw, 1024)}
+	c := &conn{Conn: raw, br: bufio.NewReaderSize(raw, 1024)}
 	n.mu.Lock()
 	n.busy[c] = struct{}{}
 	n.mu.Unlock()
-	return c, true, nil
+	return c, nil
 }
 
 func (n *node) give(c *conn) {
@@ -145,11 +140,6 @@ func (p *pool) close() {
 	}
 }
 
-// A staleError is that of a connection that ended before the first byte of an answer.
-type staleError struct{ err error }
-
-func (e *staleError) Error() string { return e.err.Error() }
-
 func (c *conn) exchange(method, target, body string) (int, string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: atoll.test\r\n", method, target)
@@ -159,13 +149,7 @@ func (c *conn) exchange(method, target, body string) (int, string, error) {
 	b.WriteString("\r\n")
 	b.WriteString(body)
 	if _, err := io.WriteString(c, b.String()); err != nil {
-		return 0, "", &staleError{err}
-	}
-	if _, err := c.br.Peek(1); err != nil {
-		if method == http.MethodGet || !errors.Is(err, io.EOF) {
-			return 0, "", err
-		}
-		return 0, "", &staleError{err}
+		return 0, "", err
 	}
 	resp, err := http.ReadResponse(c.br, nil)
 	if err != nil {
