@@ -120,6 +120,9 @@ func freePort(t testing.TB) int {
 
 // find returns where a program is, also where an ordinary user does not look.
 func find(program string) (string, bool) {
+	if program == "traefik" {
+		return findTraefik()
+	}
 	if path, err := exec.LookPath(program); err == nil {
 		return path, true
 	}

@@ -27,6 +27,9 @@ type setUp struct {
 	// loose says that requests may come to any node. Then a request that the killed node was passing on
 	// is lost with it, so a client of another node may lose its connection.
 	loose bool
+	// once says that it does not send a GET again whose node died. Then, where it is loose, clients of other
+	// nodes whose polls waited with the killed one lose their connection too.
+	once bool
 	// h2 says that it serves HTTP/2 on front.tls.
 	h2 bool
 
