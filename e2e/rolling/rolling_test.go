@@ -13,19 +13,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/redis/rueidis"
 
 	"github.com/atollhq/atoll"
-	"github.com/atollhq/atoll/adapter/natsbus"
+	"github.com/atollhq/atoll/adapter/redisstream"
 	"github.com/atollhq/atoll/client"
 	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/internal/redistest"
 	"github.com/atollhq/atoll/recovery"
 )
 
 const (
-	rate   = 300 // sessions that are asked to go in a second
+	rate   = 100 // sessions that are asked to go in a second
 	others = 3   // official clients of each kind
-	pause  = 250 * time.Millisecond
+	pause  = 400 * time.Millisecond
+	maxLen = 200_000 // of the stream: each client that moves adds to it
 )
 
 // A guest is a client, and what it has seen.
@@ -94,11 +96,11 @@ func crowd(t *testing.T) int {
 // With the race detector 600 clients take part; ATOLL_TEST_ROLLING says how many else.
 func TestRollingRestart(t *testing.T) {
 	begun, n := time.Now(), crowd(t)
-	nc := medium(t)
+	addr := redistest.Start(t).Addr()
 	bin := build(t)
 	fresh := func() *node {
-		return start(t, bin, "serve", "--port", "0", "--bus", nc+"?log=true", "--recovery", "2m",
-			"--drain-lead", "1500ms", "--drain-window", "40s", "--drain-rate", strconv.Itoa(rate))
+		return start(t, bin, "serve", "--port", "0", "--bus", "redis+streams://"+addr+"?max_len="+strconv.Itoa(maxLen), "--recovery", "2m",
+			"--drain-lead", "1500ms", "--drain-window", "60s", "--drain-rate", strconv.Itoa(rate))
 	}
 	nodes := []*node{fresh(), fresh(), fresh()}
 	f := balance(t, nodes...)
@@ -110,7 +112,7 @@ func TestRollingRestart(t *testing.T) {
 	f.busiest()
 	t.Logf("%d clients after %v", n, time.Since(begun).Round(time.Millisecond))
 
-	said := speak(t, nc)
+	said := speak(t, addr)
 	for i, old := range nodes {
 		at := time.Now()
 		before := make([]int, len(guests))
@@ -232,14 +234,11 @@ func invite(t *testing.T, url string, n int) []*guest {
 // returns the last.
 func speak(t *testing.T, addr string) (stop func() int) {
 	t.Helper()
-	conn, err := nats.Connect(addr)
+	rdb, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	bus, err := natsbus.OpenLog(t.Context(), natsbus.New(conn, nil), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bus := redisstream.New(rdb, &redisstream.Options{MaxLen: maxLen})
 	member, err := cluster.Join(t.Context(), bus, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +248,7 @@ func speak(t *testing.T, addr string) (stop func() int) {
 		_ = srv.Close()
 		_ = member.Close()
 		_ = bus.Close()
-		conn.Close()
+		rdb.Close()
 	})
 	end, last := make(chan struct{}), make(chan int, 1)
 	go func() {
