@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	greetWithin = 2 * time.Second
+	greetWithin = time.Second
 	greetDead   = 500 * time.Millisecond // one that takes no connections any more
-	greetAgain  = 400 * time.Millisecond // a message may be lost
+	greetAgain  = 250 * time.Millisecond // a message may be lost
 	maxURL      = 2048
 	maxURLs     = 4
 )
