@@ -243,6 +243,8 @@ type visit struct {
 	shake   handshake // of the first session
 	jar     bool      // sessions keep cookies, because they have to
 	sticky  bool      // sessions stay where they are
+	flaky   bool      // requests fail by chance
+	held    bool      // answers are held back
 	idle    sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows, and what of the report grows
@@ -271,6 +273,11 @@ func (v *visit) look() error {
 	var waits []func()
 	v.o.Progress(fmt.Sprintf("opening %d sessions, with their requests on fresh connections", v.o.Sessions))
 	v.stickiness()
+	if v.flaky {
+		v.fact("what follows", "was not looked at: requests fail by chance, so it would not say anything")
+		v.cookies()
+		return nil
+	}
 	if !v.o.Quick {
 		waits = v.startIdle()
 	}
@@ -323,6 +330,13 @@ func (v *visit) fact(name, format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.report.Facts = append(v.report.Facts, Fact{name, fmt.Sprintf(format, args...)})
+}
+
+// isAtoll reports whether the nodes say so.
+func (v *visit) isAtoll() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.report.Nodes) > 0
 }
 
 // finish fills in what is known only at the end.

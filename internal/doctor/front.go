@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 )
 
 type tlsState = tls.ConnectionState
@@ -133,7 +134,7 @@ func (v *visit) http2() {
 
 // health asks for the health page, which balancers ask for.
 func (v *visit) health() {
-	a, err := v.once(request{method: http.MethodHead, target: v.o.Health})
+	a, err := v.once(request{method: http.MethodHead, target: v.o.Health, wait: min(v.o.Timeout, 2*time.Second)})
 	switch {
 	case err != nil:
 	case a.status == http.StatusOK:

@@ -24,7 +24,21 @@ const maxAnswer = 16 << 20
 type line struct {
 	v *visit
 	net.Conn
-	r *bufio.Reader
+	r      *bufio.Reader
+	budget int64 // bytes that may still be read
+}
+
+// allowance is how much a front may send in answer to one request, in bytes.
+const allowance = maxAnswer + 1<<20
+
+// Read reads, within bounds: who answers may be anybody.
+func (l *line) Read(b []byte) (int, error) {
+	if l.budget <= 0 {
+		return 0, errors.New("the answer is too long")
+	}
+	n, err := l.Conn.Read(b)
+	l.budget -= int64(n)
+	return n, err
 }
 
 // address is where to connect.
@@ -58,12 +72,13 @@ func (v *visit) dial(addr string) (*line, error) {
 		}
 		c = t
 	}
-	l := &line{v: v, Conn: c, r: bufio.NewReaderSize(c, 16<<10)}
+	l := &line{v: v, Conn: c, budget: allowance}
+	l.r = bufio.NewReaderSize(l, 16<<10)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.closed {
 		c.Close()
-		return nil, context.Cause(v.ctx)
+		return nil, net.ErrClosed
 	}
 	v.conns[l] = struct{}{}
 	return l, nil
@@ -220,6 +235,7 @@ func (q *request) patience(v *visit) time.Duration {
 
 func (l *line) receive(q request, began time.Time) (*answer, error) {
 	l.SetReadDeadline(time.Now().Add(q.patience(l.v)))
+	l.budget = allowance
 	res, err := http.ReadResponse(l.r, &http.Request{Method: q.method})
 	if err != nil {
 		return nil, err

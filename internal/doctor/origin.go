@@ -120,7 +120,7 @@ func (v *visit) preflight(o string) {
 		"Origin: " + o, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization"}})
 	if err != nil || a.status > 299 || a.header.Get("Access-Control-Allow-Origin") == "" {
 		v.found("preflight", Warning, "A preflight is not answered as browsers need it", outcome("OPTIONS", a, err),
-			"Clients with extraHeaders cannot connect from other origins.")
+			"Clients with extraHeaders cannot connect from other origins.", outcome("OPTIONS", a, err))
 	} else if len(a.header.Values("Access-Control-Allow-Origin")) > 1 {
 		v.corsHeaders(a, o, true)
 	}

@@ -47,10 +47,12 @@ func (v *visit) buffering() {
 	case err != nil || a.status != http.StatusOK:
 		return // found elsewhere
 	case got.err != nil || got.a.status != http.StatusOK || got.a.cut != nil:
+		v.held = true
 		proof := outcome("poll", got.a, got.err)
 		v.found("buffering", Error, "An answer is held back", "A poll was open, the server had something to say, and within "+round(time.Since(posted)).String()+" it did not arrive whole.",
 			"Messages come late or never over long-polling.", proof)
 	case got.at.Sub(posted) > heldBack:
+		v.held = true
 		v.found("buffering", Error, "An answer is held back",
 			fmt.Sprintf("The answer of a poll came %s after the server had it.", round(got.at.Sub(posted))),
 			"Every message over long-polling comes so much later.", got.a.String())
@@ -103,6 +105,9 @@ func (v *visit) payloads() {
 	} else if passes > 0 {
 		v.fact("bodies", "of %d bytes pass; the server takes %d", passes, limit)
 	}
+	if v.held {
+		return // what is slow in any case
+	}
 	v.largeAnswer()
 	v.requestBuffering()
 }
@@ -137,9 +142,9 @@ func (v *visit) largeAnswer() {
 }
 
 // requestBuffering announces a body that is too large, without sending it. A server says at once that it
-// does not want it; a proxy that collects bodies first does not even ask.
+// does not want it (the official one does not); a proxy that collects bodies first does not even ask.
 func (v *visit) requestBuffering() {
-	if v.shake.MaxPayload == 0 {
+	if v.shake.MaxPayload == 0 || !v.isAtoll() {
 		return
 	}
 	s, _, _ := v.open(nil, v.jar)
@@ -150,10 +155,9 @@ func (v *visit) requestBuffering() {
 	wait := min(v.o.Timeout, heldBack)
 	a, err := s.ask(nil, request{method: http.MethodPost, target: v.target("polling", s.id), declared: v.shake.MaxPayload + 1, wait: wait})
 	if err == nil || !isTimeout(err) {
-		_ = a
 		return
 	}
 	v.found("request-buffering", Note, "Bodies are collected before they are passed on",
 		"The server was not asked about a body that it would have refused at once.",
-		"It costs the proxy memory or a file for each large message, and a moment. Nothing is wrong with it otherwise.")
+		"It costs the proxy memory or a file for each large message, and a moment. Nothing is wrong with it otherwise.", outcome("POST without its body", a, err))
 }

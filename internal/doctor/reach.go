@@ -179,6 +179,12 @@ func (v *visit) notFound(a *answer) {
 		s, _, err := v.open(nil, false)
 		if err == nil && s != nil {
 			s.end()
+			if doubled := strings.TrimSuffix(asked.Path, "/") + defaultPath; p == doubled {
+				v.found("path-rewritten", Error, "The path is changed on its way to the server",
+					fmt.Sprintf("%s answers 404, and %s leads to the server: the beginning is cut off.", asked.Path, p), "The server does not see that the request is for it.", a.String())
+				v.u = &asked
+				return
+			}
 			v.found("path-elsewhere", Error, "The server is at another path", fmt.Sprintf("%s answers 404, and at %s there is a server of Socket.IO.", asked.Path, p),
 				"Clients ask for /socket.io/ unless they are told another path.", a.String())
 			v.u = &asked

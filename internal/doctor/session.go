@@ -14,7 +14,7 @@ import (
 // A handshake is the server's open packet.
 type handshake struct {
 	SID          string   `json:"sid"`
-	Upgrades     []string `json:"upgrades"`
+	Upgrades     []string `json:"upgrades"`     // at most a few
 	PingInterval int64    `json:"pingInterval"` // milliseconds
 	PingTimeout  int64    `json:"pingTimeout"`
 	MaxPayload   int      `json:"maxPayload"` // bytes; zero: not told
@@ -25,10 +25,13 @@ func (h *handshake) timeout() time.Duration  { return time.Duration(h.PingTimeou
 
 // parseHandshake reads the open packet at the beginning of a body.
 func parseHandshake(body []byte) (h handshake, ok bool) {
+	const most = 1 << 31 // of milliseconds and bytes: what clients can count
 	first, _, _ := strings.Cut(string(body), "\x1e")
 	if !strings.HasPrefix(first, "0{") || json.Unmarshal([]byte(first[1:]), &h) != nil || h.SID == "" || len(h.SID) > 200 {
 		return h, false
 	}
+	h.PingInterval, h.PingTimeout = min(max(h.PingInterval, 0), most), min(max(h.PingTimeout, 0), most)
+	h.MaxPayload = min(max(h.MaxPayload, 0), most)
 	return h, true
 }
 

@@ -92,6 +92,7 @@ func (v *visit) stickiness() {
 				"A shared Redis does not help: it carries events, not sessions.", t.evidence...)
 	}
 	if all := t.bad + kept.bad; all > 0 && v.ctx.Err() == nil {
+		v.flaky = true
 		v.found("backend-dead", Error, "Some requests reach nobody",
 			fmt.Sprintf("%d of %d requests got an error of the proxy, or no answer at all, while others were served.", t.bad+t.other, t.requests),
 			"A server that does not run is still in rotation: clients that are sent to it wait or fail, some of them again and again.", append(t.evidence, kept.evidence...)...)
@@ -102,6 +103,16 @@ func (v *visit) stickiness() {
 	if v.sticky && kept.sessions > 1 {
 		v.shared(keptAll[:min(len(keptAll), 8)])
 	}
+}
+
+// alive reports whether sessions can still be reached over connections of their own.
+func (v *visit) alive(all []*session) bool {
+	for _, s := range all {
+		if a, err := s.post(nil, "3"); err != nil || a.status != http.StatusOK {
+			return false
+		}
+	}
+	return true
 }
 
 // shared sends requests of several sessions over one connection, as browsers do for the tabs of one page, and
@@ -132,7 +143,7 @@ func (v *visit) shared(all []*session) {
 			}
 		}
 	}
-	if t.unknown > 0 {
+	if t.unknown > 0 && v.alive(all) {
 		v.found("sticky-by-connection", Error, "The proxy decides once for each connection, not for each request",
 			fmt.Sprintf("The same sessions got 400 \"Session ID unknown\" for %d of %d requests when they took turns on one connection, and none on connections of their own.", t.unknown, t.requests),
 			"A browser, or another proxy in front, sends the requests of several sessions over one connection.", t.evidence...)

@@ -70,6 +70,7 @@ func (s *socket) frame(opcode byte, data []byte) error {
 // read returns the next message. The error is a *closedError where the end was announced.
 func (s *socket) read(wait time.Duration) (string, error) {
 	s.SetReadDeadline(time.Now().Add(wait))
+	s.budget = allowance
 	var message []byte
 	for {
 		var head [2]byte

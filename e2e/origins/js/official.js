@@ -14,7 +14,7 @@ function revive(_, v) {
 }
 
 const all = JSON.parse(process.argv[2], revive).map((o) => new Promise((done) => {
-  const http = createServer();
+  const http = createServer((_, res) => res.writeHead(404).end());
   new Server(http, o);
   http.listen(0, "127.0.0.1", () => done(http.address().port));
 }));
