@@ -172,9 +172,14 @@ func (f *forwarder) foreign(w http.ResponseWriter, r *http.Request, id string) b
 		return false
 	}
 	f.note()
-	if isUpgrade(r) && f.fetch(id, node) {
-		f.srv.eng.ServeHTTP(w, r)
-		return true
+	if isUpgrade(r) {
+		switch moved, unknown := f.fetch(id, node); {
+		case moved:
+			f.srv.eng.ServeHTTP(w, r)
+			return true
+		case unknown:
+			return false
+		}
 	}
 	f.peers.Forward(w, r, node)
 	return true

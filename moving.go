@@ -8,27 +8,29 @@ import (
 	"time"
 
 	"github.com/atollhq/atoll/engine"
-	"github.com/atollhq/atoll/internal/sid"
 )
 
 // A session moves when its client's WebSocket arrives on another node while nobody has seen anything of it yet: that node
 // fetches it. The one that had it passes on what still comes for it there.
 
 const (
-	methodRelease = "release" // a session id; the answer is a parcel, or nothing where it is too late
+	methodRelease = "release" // a session id; the answer is a parcel, or one of the following
+	answerLate    = ""        // the session does not move; the request is to be forwarded
+	answerUnknown = "\x00"    // there is no such session
 	moveTimeout   = 5 * time.Second
 )
 
-// fetch moves a session here from a node, if that is still possible.
-func (f *forwarder) fetch(id, node string) bool {
+// fetch moves a session here from a node, if that is still possible. It reports unknown where the node does not know
+// the session.
+func (f *forwarder) fetch(id, node string) (moved, unknown bool) {
 	if f.o.Hold < 0 || !f.srv.eng.Accepts() {
-		return false
+		return false, false
 	}
 	over := make(chan struct{})
 	f.mu.Lock()
 	if f.moving[id] != nil { // a second WebSocket
 		f.mu.Unlock()
-		return false
+		return false, false
 	}
 	f.moving[id] = over
 	f.mu.Unlock()
@@ -43,11 +45,14 @@ func (f *forwarder) fetch(id, node string) bool {
 	defer cancel()
 	data, err := f.peers.Ask(ctx, node, methodRelease, []byte(id))
 	if err != nil {
-		return false // and the node decides what to do with the request
+		return false, false // and the node decides what to do with the request
 	}
-	if len(data) == 0 {
+	switch string(data) {
+	case answerLate:
 		f.tooLate.Add(1)
-		return false
+		return false, false
+	case answerUnknown:
+		return false, true
 	}
 	var p engine.Parcel
 	if err = p.UnmarshalBinary(data); err == nil && p.ID() != id {
@@ -58,10 +63,10 @@ func (f *forwarder) fetch(id, node string) bool {
 	}
 	if err != nil {
 		f.srv.log.Warn("a session could not be taken over from another node; its client has to begin anew", "from", node, "err", err)
-		return false
+		return false, true
 	}
 	f.movedIn.Add(1)
-	return true
+	return true, false
 }
 
 // arrives reports whether the session has come here meanwhile. It waits for one that is on its way.
@@ -84,17 +89,20 @@ func (f *forwarder) answer(ctx context.Context, from, method string, body []byte
 		return nil, errors.New("atoll: unknown question: " + method)
 	}
 	id := string(body)
-	if len(id) != sid.Len || !f.srv.eng.Has(id) {
-		return nil, nil
+	if !f.srv.eng.Has(id) {
+		if _, ok := f.moved.find(id); ok { // looked at second, since it is noted there before it goes
+			return []byte(answerLate), nil
+		}
+		return []byte(answerUnknown), nil
 	}
 	// Before it goes, so that no request finds it neither here nor there.
 	if !f.moved.add(id, from) {
-		return nil, nil
+		return []byte(answerLate), nil
 	}
 	p, ok := f.srv.eng.Release(ctx, id)
 	if !ok {
 		f.moved.drop(id)
-		return nil, nil
+		return []byte(answerLate), nil
 	}
 	f.movedOut.Add(1)
 	return p.AppendBinary(nil)
