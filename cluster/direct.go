@@ -66,6 +66,23 @@ func (n *Node) Send(ctx context.Context, to string, data []byte) error {
 	return nil
 }
 
+// Listens reports false where the bus knows that nobody gets what is sent to the member with the id to: its process was
+// killed a moment ago, and its silence has not been noticed yet. Where the bus cannot say (see Counter), or has not
+// answered when ctx ends, it reports true. Any number of goroutines may call it.
+func (n *Node) Listens(ctx context.Context, to string) bool {
+	c, ok := n.bus.(Counter)
+	if !ok {
+		return true
+	}
+	topic, msg, err := n.encode(&Message{Kind: Direct, To: to})
+	if err != nil {
+		return true
+	}
+	n.recycle(msg)
+	listeners, err := c.Count(ctx, topic)
+	return err != nil || listeners > 0
+}
+
 // Direct has f called for what other nodes Send to this one, with the sender's id. f only queues: it is called by who
 // receives from the bus, and must not block nor call the node or the bus. data is its to keep, not to change. Messages
 // of one sender come in the order in which the bus brings them. What comes before Direct was called is dropped

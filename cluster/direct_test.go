@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -119,4 +120,43 @@ func TestDirect(t *testing.T) {
 			t.Errorf("got peers %q, want none", got)
 		}
 	})
+}
+
+// A counted bus says how many subscribe to the topic of a node.
+type counted struct {
+	cluster.Bus
+	count map[string]int
+	err   error
+}
+
+func (c counted) Count(_ context.Context, topic string) (int, error) { return c.count[topic], c.err }
+
+func TestListens(t *testing.T) {
+	var hub membus.Hub
+	bus := membus.New(&hub, nil)
+	defer bus.Close()
+	ask := func(b cluster.Bus, to string) bool {
+		t.Helper()
+		n, err := cluster.Join(t.Context(), b, &cluster.Options{ID: "asker", Settle: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		return n.Listens(t.Context(), to)
+	}
+	count := map[string]int{"atoll.node.here": 1}
+	for _, c := range []struct {
+		bus  cluster.Bus
+		to   string
+		want bool
+	}{
+		{bus, "gone", true}, // it cannot say
+		{counted{bus, count, nil}, "here", true},
+		{counted{bus, count, nil}, "gone", false},
+		{counted{bus, count, errors.New("away")}, "gone", true},
+	} {
+		if got := ask(c.bus, c.to); got != c.want {
+			t.Errorf("%T, %s: got %v, want %v", c.bus, c.to, got, c.want)
+		}
+	}
 }

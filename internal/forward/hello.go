@@ -59,6 +59,9 @@ func (x *peer) greet(within time.Duration) (card, error) {
 		case c := <-g.card:
 			return c, nil
 		case <-again.C:
+			if !p.node.Listens(ctx, x.id) {
+				return card{}, errNoAnswer
+			}
 		case <-ctx.Done():
 			return card{}, errNoAnswer
 		}
