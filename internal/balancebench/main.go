@@ -24,6 +24,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each figure is measured")
 	only := flag.String("only", "", "measure this only: polling, websocket, connections or memory")
 	scale := flag.Float64("scale", 1, "multiplies the load")
+	flag.IntVar(&atOnce, "clients", atOnce, "how many clients there are at once")
 	profile := flag.String("profile", "", "write CPU profiles of our balancer into this directory")
 	flag.Parse()
 	if err := run(*rounds, *only, *scale, *profile); err != nil {
