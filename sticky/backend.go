@@ -116,6 +116,7 @@ type backend struct {
 	removed  bool
 	good     int // checks in a row
 	bad      int
+	broke    bool // the last bad one, instead of not answering
 	tag      sid.Tag
 	tagged   bool
 	hint     sid.Tag // what the last session id that was not known to name a node began with

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/atollhq/atoll/internal/http1"
+	"github.com/atollhq/atoll/internal/rawio"
 )
 
 // A client is a connection of one. Its goroutine reads the requests and carries each to a node and the answer
@@ -26,6 +27,7 @@ type client struct {
 	secure bool
 	below  bool         // a guest below TLS frees it when it is closed
 	given  bool         // by leave; written with deadline held
+	idle   atomic.Bool  // between two requests
 	stop   atomic.Bool  // nobody wants to read now
 	until  atomic.Int64 // when sweep ends the reading, in nanoseconds; 0 is never
 
@@ -66,8 +68,12 @@ func (c *client) hurry() {
 	c.deadline.Lock()
 	given := c.given
 	c.deadline.Unlock()
-	if !given {
-		c.finish(lastWords)
+	if given {
+		return
+	}
+	c.finish(lastWords)
+	if c.idle.Load() {
+		c.expire()
 	}
 }
 
@@ -172,7 +178,13 @@ func (c *client) next() bool {
 	o := &c.f.l.o.Front
 	if c.r == c.w {
 		c.drop()
-		if late, err := c.more(bufferSize); late || err != nil {
+		c.idle.Store(true)
+		if c.f.ctx.Err() != nil {
+			return false
+		}
+		late, err := c.more(bufferSize)
+		c.idle.Store(false)
+		if late || err != nil {
 			return false
 		}
 	}
@@ -260,8 +272,18 @@ func (c *client) reject(err *http1.Error) {
 func (c *client) tooMany() {
 	const text = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n" +
 		"Connection: close\r\nContent-Length: 21\r\n\r\ntoo many connections\n"
-	if _, tls := c.Conn.(*tls.Conn); !tls && c.conf == nil {
-		c.try([]byte(text))
+	if _, tls := c.Conn.(*tls.Conn); tls || c.conf != nil {
+		return
+	}
+	c.try([]byte(text))
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+	}
+	if c.raw != nil { // what was not read would cut the answer off
+		c.raw.Read(func(fd uintptr) bool {
+			rawio.Read(int(fd), make([]byte, 4<<10))
+			return true
+		})
 	}
 }
 

@@ -180,9 +180,7 @@ func (t *turn) ask(limit time.Duration) (u *upstream, buf []byte, n int, err err
 		if t.unread {
 			buf, n, err = t.askLong(u)
 		} else {
-			t.c.f.vigil.begin(t)
-			buf, n, err = u.ask(t.out.b, u.kept, t.l.o.StallTimeout)
-			t.c.f.vigil.end(t)
+			buf, n, err = t.askShort(u)
 		}
 		if err == nil {
 			return u, buf, n, nil
@@ -195,12 +193,60 @@ func (t *turn) ask(limit time.Duration) (u *upstream, buf []byte, n int, err err
 			continue
 		}
 		// The node may have closed a kept connection just when we used it. What asks only may be asked again.
-		if u.kept && !fresh && !t.body() && safe(t.head.method) && t.pending() && !errors.Is(err, errNoAnswer) {
+		if u.kept && !fresh && t.out != nil && !t.body() && safe(t.head.method) && t.pending() && !errors.Is(err, errNoAnswer) {
 			u.Close()
 			fresh = true
 			continue
 		}
 		return u, nil, 0, err
+	}
+}
+
+// askShort is ask for a request that is all here.
+func (t *turn) askShort(u *upstream) (buf []byte, n int, err error) {
+	t.lock.Lock()
+	t.asked, t.nudged = !t.socket, false
+	t.lock.Unlock()
+	t.c.f.vigil.begin(t)
+	defer t.c.f.vigil.end(t)
+	buf, n, err = u.ask(t.out.b, u.kept, t.l.o.StallTimeout)
+	t.lock.Lock()
+	t.asked = false
+	nudged := t.nudged
+	t.lock.Unlock()
+	if !nudged {
+		return buf, n, err
+	}
+	u.SetReadDeadline(time.Time{})
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return buf, n, err
+	}
+	if u.unsent() {
+		return u.ask(t.out.b, false, t.l.o.StallTimeout)
+	}
+	// It takes long, and will not be sent again.
+	if t.kind == session {
+		t.putOut()
+		t.rest()
+	}
+	return u.await()
+}
+
+// rest gives the buffer of the client back, if there is nothing more in it. The header of the request is lost with it.
+func (t *turn) rest() {
+	if t.c.r == t.c.w {
+		t.req.Fields = t.req.Fields[:0]
+		t.c.drop()
+	}
+}
+
+// nudge tells t that the answer takes long, so that it holds nothing meanwhile that it can do without.
+func (t *turn) nudge() {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	if t.asked && t.up != nil {
+		t.nudged = true
+		t.up.SetReadDeadline(longAgo)
 	}
 }
 

@@ -379,6 +379,34 @@ func TestFrontAbandonedPoll(t *testing.T) {
 	talk(t, srv.URL, id, "next")
 }
 
+// Polls that take long hold no buffers, and are answered all the same.
+func TestFrontLongPolls(t *testing.T) {
+	n := start(t, "a", true)
+	l, srv := balance(t, nil, n.url)
+	l.settled(t.Context())
+	var lines []*line
+	var boxes []chan string
+	const many = 50
+	for range many {
+		id := n.open()
+		box, _ := n.polls.Load(id)
+		boxes = append(boxes, box.(chan string))
+		lines = append(lines, dialLine(t, srv).say("GET "+polling+"&sid="+id+" HTTP/1.1\r\nHost: h\r\n\r\n"))
+	}
+	waitFor(t, "all are looked after", func() bool {
+		l.front.vigil.mu.Lock()
+		defer l.front.vigil.mu.Unlock()
+		return l.front.vigil.first.next == &l.front.vigil.first && active(l) == many
+	})
+	for i, c := range lines {
+		boxes[i] <- fmt.Sprint("message ", i)
+		if _, body := c.hear("GET", 200); body != fmt.Sprint("message ", i) {
+			t.Fatalf("got %q, want message %d", body, i)
+		}
+		c.say(plainGet).hear("GET", 200)
+	}
+}
+
 // A node that closes kept connections loses no request, not even one that cannot be repeated.
 func TestFrontStaleConnections(t *testing.T) {
 	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -39,6 +40,8 @@ func (b *backend) watch(ctx context.Context) {
 		}
 		if b.now() == Down {
 			pause /= 4
+		} else if b.dying() {
+			pause = min(pause, 100*time.Millisecond)
 		}
 		timer.Reset(max(pause-time.Since(start), minPause))
 		select {
@@ -56,6 +59,14 @@ func (b *backend) watch(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+}
+
+// dying reports whether b broke off the last check, after a good one: a process that ends
+// does so while it still takes connections, and refuses them a moment later.
+func (b *backend) dying() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bad == 1 && b.broke
 }
 
 // check asks b once whether it lives.
@@ -79,6 +90,7 @@ func (b *backend) check(parent context.Context) {
 	if err != nil {
 		b.mu.Lock()
 		b.bad++
+		b.broke = lost(err) && !os.IsTimeout(err)
 		// A node that never answered is down at its first failure: nobody is on it.
 		fell := b.bad >= b.l.rules().Health.Fall || b.alive != Up
 		b.good = 0

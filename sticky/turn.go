@@ -44,6 +44,8 @@ type turn struct {
 	cause  error // of a cut
 	up     *upstream
 	dialed func() // ends the making of a connection
+	asked  bool   // the answer has not begun
+	nudged bool   // by the vigil: it takes long
 }
 
 var turns = sync.Pool{New: func() any {
@@ -63,7 +65,7 @@ func (t *turn) begin(c *client) {
 	t.opened, t.closes, t.unread, t.began = false, false, false, false
 	t.left, t.upload, t.out = 0, nil, nil
 	t.chunks = http1.Chunks{}
-	t.cause = nil
+	t.cause, t.asked, t.nudged = nil, false, false
 	t.since = time.Time{}
 }
 
@@ -160,7 +162,7 @@ func (t *turn) serve() bool {
 			f = *t.bad
 		}
 		t.refuse(&f)
-	} else if !routed {
+	} else if t.rested(); !routed {
 		f := t.unrouted()
 		t.refuse(&f)
 	} else if t.socket {
@@ -172,6 +174,13 @@ func (t *turn) serve() bool {
 		c.linger()
 	}
 	return t.keep && !t.unread
+}
+
+// rested takes the limit from the reading, if there is nothing more to read.
+func (t *turn) rested() {
+	if !t.unread {
+		t.c.until.Store(0)
+	}
 }
 
 // refuse answers with f, unless an answer has begun; then the connection just ends.

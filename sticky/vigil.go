@@ -77,6 +77,7 @@ func (v *vigil) tick() {
 	for w := v.first.next; w != &v.first && w.round != v.round; w = v.first.next {
 		w.unlink()
 		w.slot = v.f.loops.watch(w.t.c, w)
+		w.t.nudge()
 	}
 	v.round++
 	v.armed = v.first.next != &v.first && !v.over

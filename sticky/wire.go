@@ -201,6 +201,9 @@ func (w *wire) ask(out []byte, probe bool, stall time.Duration) (buf []byte, n i
 	return w.await()
 }
 
+// unsent reports whether ask, which has ended with an error, has not got as far as to send anything.
+func (w *wire) unsent() bool { return w.raw != nil && (w.op == send || w.op == sendOnly) }
+
 // quiet reports whether nothing came on the socket below.
 func (w *wire) quiet() bool {
 	raw := bottomOf(w.Conn)
