@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/atollhq/atoll/sticky"
 )
 
 // listenFlags say where to serve.
@@ -36,11 +38,12 @@ func (l *listenFlags) listen() (net.Listener, string, error) {
 		return nil, "", usagef("--tls-cert and --tls-key go together")
 	}
 	if l.cert != "" {
-		pair, err := tls.LoadX509KeyPair(l.cert, l.key)
+		certs, err := sticky.LoadCertificates(slog.Default(), sticky.CertificateFile{Cert: l.cert, Key: l.key}) // follows the files
 		if err != nil {
 			return nil, "", fmt.Errorf("cannot use the certificate: %w", err)
 		}
-		conf, scheme = &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}, "https"
+		conf, scheme = certs.TLSConfig(), "https"
+		conf.NextProtos = []string{"http/1.1"}
 	}
 	if l.port < 0 || l.port > 65535 {
 		return nil, "", usagef("there is no port %d: choose one from 1 to 65535", l.port)
@@ -71,19 +74,30 @@ func (l *listenFlags) listen() (net.Listener, string, error) {
 // serve serves until ctx ends, then shuts down, and returns when all is over. Where shutdown is
 // nil, it waits for the requests in work.
 func (l *listenFlags) serve(ctx context.Context, h http.Handler, ready func(url string), shutdown func(context.Context) error) error {
-	return l.serveUntil(ctx, h, ready, nil, shutdown)
+	return l.serveUntil(ctx, webServer(h), ready, nil, shutdown)
 }
 
-// serveUntil is serve with something that is done first, while all is still served, when ctx has ended. A second signal ends
-// the context of both.
-func (l *listenFlags) serveUntil(ctx context.Context, h http.Handler, ready func(url string), drain, shutdown func(context.Context) error) error {
+// webServer returns a server of net/http.
+func webServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: headerLimit,
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+}
+
+// A listener is an *http.Server or a *sticky.Balancer.
+type listener interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+// serveUntil is serve with any server, and with something that is done first, while all is still served, when ctx has ended. A
+// second signal ends the context of both.
+func (l *listenFlags) serveUntil(ctx context.Context, server listener, ready func(url string), drain, shutdown func(context.Context) error) error {
 	ln, url, err := l.listen()
 	if err != nil {
 		return err
-	}
-	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: headerLimit,
-		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	hurry := hurry(ctx)
 	served := make(chan error, 1)

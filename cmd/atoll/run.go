@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +43,8 @@ type runner struct {
 
 	mu       sync.Mutex
 	addrs    []string // of the processes that serve
+	going    []string // of these, those that were told to end
+	turn     int      // of the pages
 	draining bool
 	first    chan struct{} // closed when one serves
 }
@@ -115,7 +117,7 @@ func (r *runner) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var err error
-	if r.balancer, err = sticky.New(&sticky.Options{Path: r.path, Health: sticky.Health{Path: r.health}, Logger: slog.Default()}); err != nil {
+	if r.balancer, err = sticky.New(&sticky.Options{Path: r.path, Fallback: r.pages(), Health: sticky.Health{Path: r.health}, Logger: slog.Default()}); err != nil {
 		return usageError{err}
 	}
 	defer r.balancer.Close()
@@ -138,7 +140,7 @@ func (r *runner) run(ctx context.Context) error {
 	started := make(chan struct{})
 	stop := r.signals(life)
 	defer stop()
-	err = r.l.serveUntil(ctx, r.handler(), func(url string) {
+	err = r.l.serveUntil(ctx, r.balancer, func(url string) {
 		go func() {
 			err := r.sup.Run(life)
 			ended <- err
@@ -214,19 +216,19 @@ func (r *runner) up(addr string) {
 }
 
 // leaving lets no new session go to a process.
-func (r *runner) leaving(addr string) { r.balancer.Drain(addr, true) }
+func (r *runner) leaving(addr string) {
+	r.mu.Lock()
+	r.going = append(r.going, addr)
+	r.mu.Unlock()
+	r.balancer.Drain(addr, true)
+}
 
 // gone takes a process away.
 func (r *runner) gone(addr string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	kept := r.addrs[:0]
-	for _, a := range r.addrs {
-		if a != addr {
-			kept = append(kept, a)
-		}
-	}
-	r.addrs = kept
+	is := func(a string) bool { return a == addr }
+	r.addrs, r.going = slices.DeleteFunc(r.addrs, is), slices.DeleteFunc(r.going, is)
 	r.setBackends()
 }
 
@@ -239,30 +241,6 @@ func (r *runner) setBackends() {
 	if err := r.balancer.SetBackends(backends...); err != nil {
 		slog.Error("the balancer does not take the processes", "err", err)
 	}
-}
-
-// handler is the balancer, and the health of all.
-func (r *runner) handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		if q.URL.Path != "/health" {
-			r.balancer.ServeHTTP(w, q)
-			return
-		}
-		r.mu.Lock()
-		n, draining := len(r.addrs), r.draining
-		r.mu.Unlock()
-		status, code := "ok", http.StatusOK
-		switch {
-		case draining:
-			status, code = "draining", http.StatusServiceUnavailable
-		case n == 0:
-			status, code = "no process serves", http.StatusServiceUnavailable
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(code)
-		fmt.Fprintf(w, "{\"status\":%q,\"processes\":%d}\n", status, n)
-	})
 }
 
 // signals does what signals say, other than those that end the command, until stop is called.

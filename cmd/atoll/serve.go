@@ -107,7 +107,7 @@ SIGTERM drains it (--drain-lead): clients go to other nodes, with --recovery not
 				plain(srv.Of("/"), rooms, relay)
 				plain(srv.OfPattern(regexp.MustCompile(`^/.`)), rooms, relay)
 			}
-			return l.serveUntil(ctx, routes(srv, path, static), func(url string) {
+			return l.serveUntil(ctx, webServer(routes(srv, path, static)), func(url string) {
 				fmt.Fprintf(cmd.OutOrStdout(), "Serving %s as node %s, in a cluster of %d over %s. Ctrl-C ends it.\n",
 					url, member.Name(), len(member.Peers())+1, bus.name)
 			}, drainAtTERM(ctx, srv), srv.Shutdown)
