@@ -31,7 +31,7 @@ func (v *visit) startIdle() (waits []func()) {
 }
 
 // idleSlack is how much later than announced a ping may come.
-const idleSlack = 3 * time.Second
+const idleSlack = 5 * time.Second
 
 // idlePoll has a poll wait for a ping.
 func (v *visit) idlePoll() {

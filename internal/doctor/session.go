@@ -132,9 +132,13 @@ func (v *visit) connect() (s *session, why string) {
 	if a, err := s.post(nil, "40"); err != nil || a.status != http.StatusOK {
 		return nil, outcome("POST", a, err)
 	}
-	if a, err := s.poll(nil); err != nil || a.status != http.StatusOK || !connected(string(a.body)) {
+	a, err = s.poll(nil)
+	if err != nil || a.status != http.StatusOK || !connected(string(a.body)) {
 		s.end()
 		return nil, outcome("poll", a, err)
+	}
+	if has(string(a.body), "2") { // without an answer there is no further ping
+		_, _ = s.post(nil, "3")
 	}
 	return s, ""
 }
