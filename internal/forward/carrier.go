@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 //	asks     session, number (8 bytes each), bytes of frames
 //	answers  likewise
 //	reset    session
+//	bye      instance: it forwards no more, and is not to be asked until it answers a greeting again
 //
 // A session is one of asks one way and answers the other; it is made by its first message, number 1. The bytes of
 // all messages of a session, one way, are one sequence of frames. A number that is not the next says that a
@@ -28,12 +30,13 @@ const (
 	mailAsks    = 3
 	mailAnswers = 4
 	mailReset   = 5
+	mailBye     = 6
 
-	mailHead    = 2 + 8 + 8
-	maxMessage  = 128 << 10 // of one message
-	maxMail     = 64 << 20  // bytes of messages that may wait to be read
-	sendWithin  = 5 * time.Second
-	resetWithin = time.Second
+	mailHead   = 2 + 8 + 8
+	maxMessage = 128 << 10 // of one message
+	maxMail    = 64 << 20  // bytes of messages that may wait to be read
+	sendWithin = 5 * time.Second
+	tellWithin = time.Second
 )
 
 // A mailroom holds messages that wait to be read.
@@ -128,6 +131,8 @@ func (p *Peers) read(from string, data []byte) {
 		x.answers(session, r.uint64(), r.b)
 	case mailReset:
 		x.reset(session)
+	case mailBye:
+		x.bye(session)
 	}
 }
 
@@ -173,14 +178,36 @@ func (s *session) close(cause error) {
 }
 
 // tellReset tells the node that a session is over.
-func (x *peer) tellReset(id uint64) {
+func (x *peer) tellReset(id uint64) { x.tell(appendReset(id)) }
+
+// tell sends a last message, also while Close waits.
+func (x *peer) tell(data []byte) {
 	x.p.group.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), resetWithin) // also while Close waits
+		ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
 		defer cancel()
 		x.p.count.carrierOut.Add(1)
-		x.p.node.Send(ctx, x.id, appendReset(id))
+		x.p.node.Send(ctx, x.id, data)
 	})
 }
+
+// bye takes in that an instance of the node forwards no more.
+func (x *peer) bye(instance uint64) {
+	x.mu.Lock()
+	if x.card.instance != instance {
+		x.mu.Unlock()
+		return
+	}
+	x.greeted, x.card = false, card{}
+	x.pause = 0
+	x.back()
+	outs, _ := x.lines()
+	x.mu.Unlock()
+	for _, o := range outs {
+		o.fail(errBye)
+	}
+}
+
+var errBye = errors.New("forward: the other node forwards no more")
 
 func appendReset(id uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{mailVersion, mailReset}, id)

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -226,7 +227,11 @@ func (x *peer) leave(cause error) {
 		x.left = cause
 	}
 	outs, ins := x.lines()
+	met := x.inConn != 0
 	x.mu.Unlock()
+	if met && cause == ErrClosed {
+		x.tell(binary.BigEndian.AppendUint64([]byte{mailVersion, mailBye}, x.p.instance))
+	}
 	for _, o := range outs {
 		o.fail(cause)
 	}

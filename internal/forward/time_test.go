@@ -214,6 +214,39 @@ func TestTime(t *testing.T) {
 	})
 }
 
+// TestBye has a node end forwarding, and begin again, while it stays in the cluster.
+func TestBye(t *testing.T) {
+	for _, way := range both {
+		simulate(t, way, func(t *testing.T, x *world) {
+			a, b := x.node(t, "a", answers), x.node(t, "b", answers, func(o *Options) {
+				if way == "carrier" {
+					o.Advertise = "-"
+				}
+			})
+			know(t, a, b)
+			wantAnswer(t, a, 200, "here")
+			if way == "link" {
+				linkUp(t, a)
+			}
+			b.Close()
+			synctest.Wait()
+			began := time.Now()
+			for range 3 {
+				wantAnswer(t, a, 400, "gone")
+			}
+			if took := time.Since(began); took != 0 {
+				t.Errorf("got the end after %v, want it at once", took)
+			}
+			var err error
+			if b.Peers, err = New(&b.o); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(firstPause)
+			wantAnswer(t, a, 200, "here")
+		})
+	}
+}
+
 // linkUp waits until a has a link to b.
 func linkUp(t *testing.T, a *site) {
 	t.Helper()
