@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -163,6 +164,78 @@ func BenchmarkHTTP(b *testing.B) {
 						b.Error(err)
 					}
 					conns <- r
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkIdlePassThrough is the memory of a connection that is passed through and idle, on both nodes and its client together.
+func BenchmarkIdlePassThrough(b *testing.B) {
+	x, _ := pair(b, "link", upgrading(b, func(c net.Conn) {
+		c.Read(make([]byte, 1))
+		c.Close()
+	}))
+	memory := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc + m.StackInuse
+	}
+	const count = 200
+	for b.Loop() {
+		before := memory()
+		var conns []net.Conn
+		for range count {
+			c, err := net.Dial("tcp", strings.TrimPrefix(x.url, "http://"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			io.WriteString(c, "GET /at/b/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+			if _, err := io.ReadFull(c, make([]byte, len(accepted))); err != nil {
+				b.Fatal(err)
+			}
+			conns = append(conns, c)
+		}
+		time.Sleep(100 * time.Millisecond)
+		b.ReportMetric(float64(memory()-before)/count, "B/stream")
+		for _, c := range conns {
+			c.Close()
+		}
+		settledDown(b, x)
+	}
+}
+
+// BenchmarkPassThrough is a message and its echo over a connection that is passed through.
+func BenchmarkPassThrough(b *testing.B) {
+	for _, way := range both {
+		for _, at := range []int{1, 64} {
+			b.Run(fmt.Sprintf("%s/%d at once", way, at), func(b *testing.B) {
+				x, _ := pair(b, way, upgrading(b, func(c net.Conn) {
+					io.Copy(c, c)
+					c.Close()
+				}))
+				conns := make(chan net.Conn, at)
+				for range at {
+					c, err := net.Dial("tcp", strings.TrimPrefix(x.url, "http://"))
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer c.Close()
+					io.WriteString(c, "GET /at/b/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+					io.ReadFull(c, make([]byte, len(accepted)))
+					conns <- c
+				}
+				b.ReportAllocs()
+				inParallel(b, at, func() {
+					c := <-conns
+					var msg [64]byte
+					c.Write(msg[:])
+					if _, err := io.ReadFull(c, msg[:]); err != nil {
+						b.Error(err)
+					}
+					conns <- c
 				})
 			})
 		}
