@@ -52,6 +52,7 @@ type peer struct {
 	next       time.Time     // when connect may run again
 	pause      time.Duration
 	linked     time.Time // when link was made
+	cut        int64     // the tick in which link broke last
 	hasty      bool      // one was redialled at once, and did not live long
 	complained bool
 	replying   bool // to its greeting, or with a reset
@@ -97,7 +98,7 @@ func (x *peer) reach(ctx context.Context) (*outbound, error) {
 		if x.via == nil && x.greeted && x.met == nil {
 			x.via = newVia(x)
 		}
-		if x.via != nil && x.met == nil {
+		if x.via != nil && (x.met == nil || x.via.out.heard.Load() > x.cut) {
 			defer x.mu.Unlock()
 			return x.via.out, nil
 		}
@@ -195,7 +196,7 @@ func (x *peer) lost(o *outbound) {
 		x.via = nil
 	}
 	if x.link == o {
-		x.link = nil
+		x.link, x.cut = nil, x.p.tick.Load()
 		x.best.Store(nil)
 		if time.Since(x.linked) >= stable {
 			x.pause, x.hasty = 0, false
