@@ -119,6 +119,7 @@ class Client {
   async echo(value) {
     const life = this.life;
     const n = ++this.asked || (this.asked = 1);
+    const asked = Date.now();
     try {
       assert.deepStrictEqual(await this.ask("echo", value), value);
     } catch (e) {
@@ -126,6 +127,7 @@ class Client {
       return;
     }
     if (life !== this.life) return;
+    if (this.mode === "websocket" && !this.marked) slowest = Math.max(slowest, Date.now() - asked);
     if (n <= this.answered) problem(this.name, "got ack", n, "after", this.answered);
     this.answered = n;
   }
@@ -206,6 +208,7 @@ const commands = {
     const clients = groups.get(group);
     for (const c of clients) c.marked = c.node === node && c.back > 0;
     delay.reset();
+    slowest = 0;
     begun = Date.now();
     return { marked: clients.filter((c) => c.marked).length };
   },
@@ -214,7 +217,7 @@ const commands = {
     const clients = groups.get(group);
     const away = () => clients.filter((c) => c.marked && c.back < begun);
     await until(ms, () => away().length === 0);
-    const r = { back: {}, away: away().map((c) => c.name), others: drops(clients.filter((c) => !c.marked), begun), why: {}, lag: Math.round(delay.max / 1e6) };
+    const r = { back: {}, away: away().map((c) => c.name), others: drops(clients.filter((c) => !c.marked), begun), why: {}, lag: Math.round(delay.max / 1e6), slowest };
     for (const c of clients.filter((c) => c.marked)) {
       if (c.back >= begun) r.back[c.mode] = Math.max(r.back[c.mode] || 0, c.back - begun);
       for (const d of c.drops.filter((d) => d.at >= begun)) c.failures[d.why] = (c.failures[d.why] || 0) + 1;
@@ -258,6 +261,7 @@ function drops(clients, from) {
 const delay = monitorEventLoopDelay({ resolution: 10 });
 delay.enable();
 let begun = 0;
+let slowest = 0; // ms: an echo over WebSocket of those who are not marked, since then
 let last = Promise.resolve();
 
 async function run(line) {
