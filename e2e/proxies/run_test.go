@@ -17,7 +17,7 @@ import (
 )
 
 // atOnce is how many set-ups are under load at the same time. All wait for their long polls at the same time.
-const atOnce = 2
+const atOnce = 3
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -53,6 +53,7 @@ type result struct {
 	Addresses bool           // the nodes know the addresses of the clients
 	H2        bool           // polling over HTTP/2 was tried
 	Why       map[string]int // what clients of the killed node met
+	WhyOthers []string
 }
 
 var modes = []string{"polling", "upgrade", "websocket"}
@@ -172,10 +173,10 @@ func (w *world) kill(t *testing.T, s *setUp, c *crowd, r *result) {
 	victim.kill()
 	watched := c.do(t, "watch", object{"group": "g", "ms": 10_000})
 	r.note(watched)
-	calm := c.do(t, "calm", object{"group": "g", "ms": 1000})
+	calm := c.do(t, "calm", object{"group": "g", "ms": 500})
 	victim.launch(t, dir)
 	victim.await(t, victim.healthy)
-	returned := c.do(t, "calm", object{"group": "g", "ms": 4000})
+	returned := c.do(t, "calm", object{"group": "g", "ms": 2500})
 	r.Thrown = len(returned.Drops)
 	c.do(t, "stop", object{"group": "g"})
 	c.do(t, "leave", object{"group": "g"})
@@ -188,7 +189,7 @@ func (w *world) kill(t *testing.T, s *setUp, c *crowd, r *result) {
 			t.Errorf("%s of the killed node: got back after %d ms, want at most %d: %v, away %q", mode, ms, limit, watched.Why, watched.Away)
 		}
 	}
-	if n := len(watched.Others); n > s.mayLose() {
+	if n := len(watched.Others); n > s.mayLose() || slices.ContainsFunc(watched.Others, unexplained) {
 		t.Errorf("a node was killed: of the others, got %q, want none that lost its connection", watched.Others)
 	}
 	if len(calm.Drops) > 0 {
@@ -205,9 +206,16 @@ func (s *setUp) mayLose() int {
 	case s.loose && s.once:
 		return clients / 3 // all that only poll
 	case s.loose:
-		return 4
+		return clients / 6
 	}
 	return 0
+}
+
+// unexplained reports whether a client of another node should not have lost its connection in any case. Those may, without
+// stickiness, whose POST the killed node was passing on, or whose WebSocket, since it came too late for its session to
+// move there. A client that begins with a WebSocket is on its own node, and no living session is ever unknown.
+func unexplained(who string) bool {
+	return strings.HasPrefix(who, "websocket-") || strings.Contains(who, "(400)")
 }
 
 func (r *result) note(watched report) {
@@ -219,7 +227,7 @@ func (r *result) note(watched report) {
 		mode, _, _ := strings.Cut(who, "-")
 		r.Back[mode] = -1
 	}
-	r.Others, r.Why = len(watched.Others), watched.Why
+	r.Others, r.Why, r.WhyOthers = len(watched.Others), watched.Why, watched.Others
 }
 
 // mix has clients talk in the cluster that has a Node.js node.
