@@ -2,7 +2,6 @@ package sticky
 
 import (
 	_ "embed"
-	"encoding/json"
 	"html/template"
 	"net"
 	"net/http"
@@ -61,12 +60,7 @@ type admin struct {
 	o AdminOptions
 }
 
-func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	_ = e.Encode(a.l.Status()) // whoever asked has left
-}
+func (a *admin) status(w http.ResponseWriter, _ *http.Request) { a.l.serveStatus(w) }
 
 func (a *admin) health(w http.ResponseWriter, _ *http.Request) {
 	for _, b := range a.l.view.Load().list {

@@ -248,7 +248,7 @@ func (c *client) take(size int) bool {
 	if !t.read() {
 		return false
 	}
-	if t.kind == plain && c.f.l.o.Fallback != nil {
+	if t.l.local(t.kind, &t.head) {
 		t.trail = trail{} // what that does is not ours to count
 		c.give()
 		return false

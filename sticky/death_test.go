@@ -142,6 +142,7 @@ func TestBrokenOffIsNotDead(t *testing.T) {
 	t.Cleanup(n.stop)
 	other := start(t, "b", true)
 	l, srv := balance(t, &Options{Policy: RoundRobin}, ln.Addr().String(), other.url)
+	l.settled(t.Context())
 	for range 2 {
 		do(t, "GET", srv.URL+polling, "")
 	}

@@ -84,7 +84,7 @@ func (b *backend) check(parent context.Context) {
 		return
 	case err != nil && time.Since(start) > 2*limit:
 		return // it was us who had no time
-	case err == nil && status >= 500 && status != http.StatusServiceUnavailable:
+	case err == nil && !b.l.rules().Health.good(status):
 		err = fmt.Errorf("health check: status %d", status)
 	}
 	if err != nil {
@@ -126,6 +126,17 @@ func (b *backend) check(parent context.Context) {
 		b.l.retag() // a node that moved here has its name back
 		b.l.o.Logger.Info("sticky: node is up", "node", b.url.Host)
 	}
+}
+
+// good reports whether an answer with the given status is one of a node that lives.
+func (h *Health) good(status int) bool {
+	switch {
+	case status == http.StatusServiceUnavailable:
+		return true
+	case h.Expect != 0:
+		return status == h.Expect
+	}
+	return status < 500
 }
 
 // probe makes the check and returns the status and the header of the answer.

@@ -154,6 +154,10 @@ type Options struct {
 	// than pingInterval + pingTimeout of the nodes. If zero, 60 seconds.
 	SessionIdle time.Duration
 
+	// StatusPath is where [Balancer.Serve] and ServeHTTP answer with the [Status] as JSON, for everybody who comes, such as /balancer. If
+	// empty, nowhere; [Balancer.Admin] is for that.
+	StatusPath string
+
 	// Front says what [Balancer.Serve] allows clients to do.
 	Front Front
 
@@ -171,6 +175,9 @@ type Health struct {
 	// without such a page is too. 503 says that the node takes no new sessions; those it has go on.
 	// If empty, /health. If "-", it is enough that the node takes connections.
 	Path string
+
+	// Expect is the status of a healthy answer, besides 503. If zero, any below 500.
+	Expect int
 
 	// Interval is the pause between the starts of two checks; a node that is down is asked
 	// four times as often. If zero, 1 second.
@@ -221,6 +228,9 @@ func (o *Options) fill() (Options, error) {
 	}
 	f.RetryShare = orElse(f.RetryShare, 0.2)
 	f.RemoveAfter = orElse(f.RemoveAfter, 30*time.Second)
+	if f.StatusPath != "" && (f.StatusPath[0] != '/' || strings.HasPrefix(f.StatusPath, f.Path)) {
+		return f, fmt.Errorf("sticky: the status path %q does not begin with a slash, or is below %s", f.StatusPath, f.Path)
+	}
 	h := &f.Health
 	h.Path = orElse(h.Path, "/health")
 	if h.Path != tcpOnly && !strings.HasPrefix(h.Path, "/") {
@@ -247,7 +257,7 @@ func (o *Options) fill() (Options, error) {
 		{"DialTimeout", f.DialTimeout < 0}, {"UpgradeTimeout", f.UpgradeTimeout < 0},
 		{"IdleTimeout", f.IdleTimeout < 0}, {"SessionIdle", f.SessionIdle < 0},
 		{"MaxSessions", f.MaxSessions < 0}, {"SlowStart", f.SlowStart < 0}, {"Health.Interval", h.Interval < 0},
-		{"Health.Timeout", h.Timeout < 0}, {"Health.Rise", h.Rise < 0}, {"Health.Fall", h.Fall < 0},
+		{"Health.Timeout", h.Timeout < 0}, {"Health.Expect", h.Expect < 0}, {"Health.Rise", h.Rise < 0}, {"Health.Fall", h.Fall < 0},
 	} {
 		if c.bad {
 			return f, fmt.Errorf("sticky: %s is negative", c.name)
@@ -257,6 +267,21 @@ func (o *Options) fill() (Options, error) {
 		f.Logger = slog.Default()
 	}
 	return f, nil
+}
+
+// Validate says what is wrong with o, if anything. [New] and [Balancer.Reconfigure] do so too.
+func (o *Options) Validate() error {
+	f, err := o.fill()
+	if err != nil {
+		return err
+	}
+	for _, d := range f.Discover {
+		if _, _, err := d.start(); err != nil {
+			return err
+		}
+	}
+	_, _, err = distinct(f.Backends, false)
+	return err
 }
 
 // orElse returns v, or def where v is the zero value.

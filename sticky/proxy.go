@@ -86,8 +86,12 @@ func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.turnAway(w, r, badSession)
 		return
 	}
-	if k == plain && l.o.Fallback != nil {
+	if l.local(k, &c.head) {
 		c.trail = trail{} // what that does is not ours to count
+		if c.head.path == l.o.StatusPath {
+			l.serveStatus(w)
+			return
+		}
 		l.o.Fallback.ServeHTTP(w, r)
 		return
 	}

@@ -1,6 +1,8 @@
 package sticky
 
 import (
+	"encoding/json"
+	"net/http"
 	"time"
 )
 
@@ -66,4 +68,18 @@ func (l *Balancer) Status() Status {
 		s.Backends = append(s.Backends, bs)
 	}
 	return s
+}
+
+// local reports whether a request is for a handler in this process.
+func (l *Balancer) local(k kind, h *head) bool {
+	return k == plain && (l.o.Fallback != nil || l.o.StatusPath != "" && h.path == l.o.StatusPath)
+}
+
+// serveStatus answers with the status.
+func (l *Balancer) serveStatus(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(l.Status()) // whoever asked has left
 }

@@ -220,6 +220,11 @@ func TestBalanceHealth(t *testing.T) {
 			if res.StatusCode != c.want {
 				t.Errorf("got status %d, want %d", res.StatusCode, c.want)
 			}
+			// Goodbye, so that the balancer need not wait for the session when it ends.
+			if res, err = http.Post(front+"/socket.io/?EIO=4&transport=polling&sid=x", "text/plain", strings.NewReader("1")); err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
 		})
 	}
 }
