@@ -103,7 +103,7 @@ func TestErrors(t *testing.T) {
 		"polcy: hash": `f:1: unknown key "polcy": do you mean "policy"?`,
 		"policy: hash\nhealth:\n  intervall: 1s\n": `f:3: unknown key "intervall": do you mean "interval"?`,
 		"remove-after: 1s":                         `f:1: unknown key "remove-after": do you mean "remove_after"?`,
-		"backends:\n- a:1\n- url: a:2\n  wait: 3":  `f:4: unknown key "wait": do you mean "weight"?`,
+		"backends:\n- a:1\n- url: a:2\n  wieght: 3":  `f:4: unknown key "wieght": do you mean "weight"?`,
 		"listen: {zzzzzzzz: 1}":                    `f:1: unknown key "zzzzzzzz": there are host, port, tls,`,
 		"remove_after: 30":                         `f:1: "30" is no duration: write it with its unit`,
 		"health:\n  timeout: soon":                 `f:2: "soon" is no duration`,

@@ -82,7 +82,7 @@ func fieldOf(t reflect.Type, key string) (reflect.Type, bool) {
 
 // meant says which key of t was probably meant, or which there are.
 func meant(key string, t reflect.Type) string {
-	best, least := "", len(key)/2+2
+	best, least := "", len(key)/2+1
 	var all []string
 	for i := range t.NumField() {
 		f := t.Field(i)
