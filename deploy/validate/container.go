@@ -45,7 +45,9 @@ func (f *file) compose(path string) error {
 			f.exists("service "+name+", build", file)
 		}
 		for _, v := range s.Volumes {
-			if v.Type == types.VolumeTypeBind && !strings.HasSuffix(v.Source, ".sock") {
+			// Certificates are for those who use it to bring.
+			made := strings.HasSuffix(v.Source, ".sock") || filepath.Base(filepath.Dir(v.Source)) == "certs"
+			if v.Type == types.VolumeTypeBind && !made {
 				f.exists("service "+name+", volume", v.Source)
 			}
 		}
