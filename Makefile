@@ -1,6 +1,6 @@
 # By hand what ./test does for all of it.
 
-.PHONY: fmt vet test kit suite bench adapters proxies
+.PHONY: fmt vet test kit suite bench adapters proxies traefik
 
 fmt: ## write the format
 	gofmt -w $$(git ls-files '*.go')
@@ -25,3 +25,6 @@ adapters: ## the tests of the adapters, and the table of docs/adapters.md from w
 
 proxies: ## the set-ups behind real proxies, and the table of docs/load-balancing.md from what they show
 	ATOLL_E2E=1 go test -json ./e2e/proxies | go run ./.ci/proxies
+
+traefik: ## Traefik for the tests, which no package of Debian has: 12 minutes of processor time or more, once
+	deploy/traefik/build.sh
