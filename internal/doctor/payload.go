@@ -73,7 +73,7 @@ func (v *visit) whenAnswered() (report func(), late bool) {
 				"Every message over long-polling comes so much later.", got.a.String())
 		}, true
 	}
-	return func() { v.fact("events", "arrive at once on an open poll, after %s", delay) }, false
+	return func() { v.fact("events", "arrive at once on an open poll") }, false
 }
 
 // payloads sends bodies up to what the server says that it takes, and has a large answer sent.

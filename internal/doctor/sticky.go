@@ -32,9 +32,12 @@ func (t *tally) failed() int { return t.unknown + t.bad + t.other }
 
 // walk opens n sessions and sends the requests of each over connections of their own.
 func (v *visit) walk(n int, keeps bool) (t tally, all []*session) {
-	for range n {
+	for i := range n {
 		if v.ctx.Err() != nil {
 			return t, all
+		}
+		if i%2 == 1 { // so that sessions do not begin in step with a proxy that takes turns
+			_, _ = v.once(request{method: http.MethodGet, target: v.target("polling", "none")})
 		}
 		s, a, err := v.open(nil, keeps)
 		if s == nil {
