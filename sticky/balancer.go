@@ -60,7 +60,7 @@ type view struct {
 // New starts a balancer. It returns at once: requests that come before the first
 // health checks wait for these.
 func New(opts *Options) (*Balancer, error) {
-	d := &net.Dialer{KeepAlive: 15 * time.Second}
+	d := &net.Dialer{KeepAlive: -1} // health checks find nodes that are gone
 	return newBalancer(opts, d.DialContext)
 }
 

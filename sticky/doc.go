@@ -1,4 +1,4 @@
-// Package sticky is a load balancer for Socket.IO servers, an [http.Handler].
+// Package sticky is a load balancer for Socket.IO servers.
 //
 // A Socket.IO session lives on one node, and each of its requests has to arrive
 // there. The [Balancer] decides for each request by the session id in its query,
@@ -26,9 +26,23 @@
 // that opens a session and got no answer, and one without a body whose connection
 // was never made.
 //
-// # In front of it
+// # Serving
 //
-// The [http.Server] that serves the balancer owns the limits of what comes before a
+// [Balancer.Serve] serves a listener by itself, and [Balancer.ServeTLS] does with [Certificates] that are read
+// again when they change. HTTP/1.1 and WebSockets cost about what they cost nginx and HAProxy (see
+// internal/balancebench); HTTP/2 and the requests for [Options.Fallback] are handed to net/http. [Front] has the limits for clients,
+// whose zero values are good for a public port, and the PROXY protocol.
+//
+//	ln, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", ":3000")
+//	…
+//	err = lb.Serve(ln) // until lb.Close, which lb.Shutdown ends with
+//
+// What two programs could read differently is not passed on: a request is refused where it has two lengths or
+// hosts, a coding other than chunked, lines that do not end in CR LF, folded headers or the like, and so is such an answer of
+// a node. Chunks are framed anew; trailers are left out. What a client sends behind a WebSocket handshake
+// that is declined is thrown away.
+//
+// A [Balancer] is an [http.Handler], too, for embedding. Then the [http.Server] around it owns the limits of what comes before a
 // request: set its ReadHeaderTimeout (10 seconds), IdleTimeout (2 minutes) and
 // MaxHeaderBytes (64 KiB). Leave its ReadTimeout and WriteTimeout at 0, they would
 // end long polls; the balancer has time limits of its own for bodies.

@@ -13,7 +13,7 @@ type Front struct {
 	// connections of others, and those without a proper header, are closed, and the log says so.
 	ProxyProtocol bool
 	// HeaderTimeout bounds how long the head of a request takes from its first byte on (408), and a
-	// new connection to send one and to finish its TLS handshake. It acts up to a second late. If zero, 10 seconds.
+	// new connection to send one and to finish its TLS handshake. Like all here, it acts up to a second late. If zero, 10 seconds.
 	HeaderTimeout time.Duration
 	// IdleTimeout is how long a connection is kept without a request. If zero, 2 minutes.
 	IdleTimeout time.Duration

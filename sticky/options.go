@@ -137,8 +137,8 @@ type Options struct {
 	BodyTimeout time.Duration
 
 	// StallTimeout bounds how long the bytes for one end of a WebSocket are held back by
-	// that end before the connection is cut; the limit acts after one half to the whole of
-	// it. If zero, 60 seconds. If negative, there is no limit.
+	// that end before the connection is cut, up to two seconds late. It bounds each step of other
+	// bodies than BodyTimeout does, too. If zero, 60 seconds. If negative, there is no limit.
 	StallTimeout time.Duration
 
 	// IdleTimeout is how long an unused connection to a node is kept. If zero, 4 seconds,

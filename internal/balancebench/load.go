@@ -141,14 +141,22 @@ func webSocket(p *proxy, scale float64) (float64, error) {
 	})
 }
 
-func connections(p *proxy, scale float64) (float64, error) {
+// connections are new ones, for a request each.
+func connections(p *proxy, scale float64) (float64, error) { return connecting(p, scale, get, "200") }
+
+// upgrades are new ones, for a WebSocket each.
+func upgrades(p *proxy, scale float64) (float64, error) {
+	return connecting(p, scale, handshake, "101")
+}
+
+func connecting(p *proxy, scale float64, request, status string) (float64, error) {
 	return timed(p, atOnce, int(4000*scale), func(_, times int) error {
 		for range times {
 			c, err := dial(p)
 			if err != nil {
 				return err
 			}
-			err = c.ask(get, "200")
+			err = c.ask(request, status)
 			// Without a FIN that waits: thousands of them would use up the ports.
 			c.Conn.(*net.TCPConn).SetLinger(0)
 			c.Close()

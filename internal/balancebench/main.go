@@ -22,7 +22,7 @@ func main() {
 		return
 	}
 	rounds := flag.Int("rounds", 5, "how often each figure is measured")
-	only := flag.String("only", "", "measure this only: polling, websocket, connections or memory")
+	only := flag.String("only", "", "measure this only: polling, websocket, connections, upgrades or memory")
 	scale := flag.Float64("scale", 1, "multiplies the load")
 	flag.IntVar(&atOnce, "clients", atOnce, "how many clients there are at once")
 	profile := flag.String("profile", "", "write CPU profiles of our balancer into this directory")
@@ -61,6 +61,7 @@ func run(rounds int, only string, scale float64, profile string) error {
 		{"polling", "round trips/CPU s", polling, rounds, false},
 		{"websocket", "round trips/CPU s", webSocket, rounds, false},
 		{"connections", "connections/CPU s", connections, rounds, false},
+		{"upgrades", "WebSockets/CPU s", upgrades, rounds, false},
 		{"memory", "bytes/idle WebSocket", memory, 1, true},
 	} {
 		if only != "" && only != m.name {

@@ -154,6 +154,13 @@ func startOther(name string, args []string, config, node string) (*proxy, error)
 			return nil, fmt.Errorf("%s does not listen: %w", name, err)
 		}
 	}
+	// nginx works in a child, which begins a moment later.
+	for end := time.Now().Add(10 * time.Second); name == "nginx" && len(childrenOf(cmd.Process.Pid)) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.stop()
+			return nil, fmt.Errorf("%s has no worker", name)
+		}
+	}
 	p.pids = append(childrenOf(cmd.Process.Pid), cmd.Process.Pid)
 	return p, nil
 }
