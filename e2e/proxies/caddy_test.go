@@ -45,5 +45,5 @@ func (f *front) caddy(t testing.TB, conf string) {
 	// Nothing of the machine is touched: no port of its own, no certificates from elsewhere.
 	conf = "{\n\tadmin off\n\tauto_https off\n\tskip_install_trust\n}\n" + conf
 	p := launch(t, f.dir, bin, "run", "--config", f.write(t, "Caddyfile", conf), "--adapter", "caddyfile")
-	p.await(t, accepts(f.addr()))
+	p.await(t, f.routed)
 }

@@ -111,5 +111,5 @@ func (f *front) httpd(t testing.TB, conf string) {
 		}
 	}
 	p := launch(t, f.dir, bin, "-D", "FOREGROUND", "-f", f.write(t, "httpd.conf", conf))
-	p.await(t, accepts(f.addr()))
+	p.await(t, f.routed)
 }
