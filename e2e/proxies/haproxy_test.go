@@ -32,6 +32,11 @@ func init() {
 			start: startHAProxy("haproxy/atoll-by-sid.cfg"),
 		},
 		setUp{
+			name: "HAProxy learns session ids", program: "haproxy", file: "haproxy/atoll-learn.cfg", h2: true,
+			needs: "nothing; nodes that set io", nodeCookie: true, foreign: true,
+			start: startHAProxy("haproxy/atoll-learn.cfg"),
+		},
+		setUp{
 			name: "HAProxy cookie", program: "haproxy", file: "haproxy/atoll-cookie.cfg", h2: true,
 			needs: "cookies", cookies: true, foreign: true,
 			start: startHAProxy("haproxy/atoll-cookie.cfg"),
