@@ -170,6 +170,10 @@ func (w *world) kill(t *testing.T, s *setUp, c *crowd, r *result) {
 	c.do(t, "calm", object{"group": "g", "ms": 500})
 	victim := all.named(fullest(got.Nodes))
 	r.Marked = c.do(t, "mark", object{"group": "g", "node": victim.id}).Marked
+	// Behind HAProxy as documented, a client with a kept-alive connection may be left without an answer, for as long as
+	// its ping time-out, and the like; it is measured what others' configurations do, not demanded.
+	c.lenient = !s.ours()
+	defer func() { c.lenient = false }()
 	victim.kill()
 	watched := c.do(t, "watch", object{"group": "g", "ms": 10_000})
 	r.note(watched)
