@@ -115,11 +115,16 @@ func (n *Node) directed(m *Message) {
 	}
 }
 
-// Changed returns a channel that is closed when a member next comes, goes or is started anew. Who follows the members calls
-// it before Peers, and both again when it is closed. After Close it may never be closed.
+// Changed returns a channel that is closed when a member next comes, goes or is started anew, and by Close. Who follows the
+// members calls it before Peers, and both again when it is closed. After Close it is closed.
 func (n *Node) Changed() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.closed {
+		over := make(chan struct{})
+		close(over)
+		return over
+	}
 	if n.changed == nil {
 		n.changed = make(chan struct{})
 	}

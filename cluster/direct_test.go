@@ -119,6 +119,10 @@ func TestDirect(t *testing.T) {
 		if got := a.peers(); got != "" {
 			t.Errorf("got peers %q, want none", got)
 		}
+		changed = a.Changed()
+		a.Close()
+		<-changed
+		<-a.Changed()
 	})
 }
 

@@ -448,6 +448,7 @@ func (n *Node) Close() error {
 		return nil
 	}
 	n.closed = true
+	n.tellChanged()
 	subs := n.subs
 	for _, o := range n.namespaces {
 		subs = append(subs, o.subs...)

@@ -211,6 +211,11 @@ func (n *Node) membersChanged() {
 		signal(n.hello)
 	}
 	n.reroute()
+	n.tellChanged()
+}
+
+// tellChanged has those look again who follow the members. n.mu is held.
+func (n *Node) tellChanged() {
 	if n.changed != nil {
 		close(n.changed)
 		n.changed = nil

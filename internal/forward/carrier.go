@@ -190,7 +190,7 @@ func (x *peer) tell(data []byte) {
 	})
 }
 
-// bye takes in that an instance of the node forwards no more.
+// bye takes in that an instance of the node forwards no more. A link ends by itself, behind the answers that are on it.
 func (x *peer) bye(instance uint64) {
 	x.mu.Lock()
 	if x.card.instance != instance {
@@ -200,10 +200,10 @@ func (x *peer) bye(instance uint64) {
 	x.greeted, x.card = false, card{}
 	x.pause = 0
 	x.back()
-	outs, _ := x.lines()
+	via := x.via.end()
 	x.mu.Unlock()
-	for _, o := range outs {
-		o.fail(errBye)
+	if via != nil {
+		via.fail(errBye)
 	}
 }
 

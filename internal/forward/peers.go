@@ -177,7 +177,9 @@ func (p *Peers) follow(changed <-chan struct{}) {
 	for {
 		select {
 		case <-changed:
-			changed = p.node.Changed()
+			if changed = p.node.Changed(); p.alone() {
+				changed = nil
+			}
 			p.look()
 		case <-tick.C:
 			now := p.tick.Add(1)
@@ -190,12 +192,21 @@ func (p *Peers) follow(changed <-chan struct{}) {
 	}
 }
 
+// alone reports whether the node has left the cluster.
+func (p *Peers) alone() bool {
+	return errors.Is(p.node.Send(p.ctx, p.self, nil), cluster.ErrClosed) // which sends nothing to oneself
+}
+
 // look takes in who is there.
 func (p *Peers) look() {
 	old := p.view.Load()
 	v := &view{peers: make(map[string]*peer), tags: make(map[sid.Tag]string)}
 	own := p.node.Tag()
-	for _, m := range p.node.Peers() {
+	members := p.node.Peers()
+	if p.alone() {
+		members = nil
+	}
+	for _, m := range members {
 		x := old.peers[m.ID]
 		if x == nil || !x.started.Equal(m.Started) {
 			x = newPeer(p, m)
