@@ -2,6 +2,7 @@ package sticky
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"reflect"
 	"slices"
@@ -73,7 +74,7 @@ func (l *Balancer) setBackends(grace time.Duration, fixed []Backend) error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return errors.New("sticky: SetBackends: " + errClosed.Error())
+		return fmt.Errorf("sticky: SetBackends: %w", errClosed)
 	}
 	old := make(map[string]*backend)
 	for _, b := range l.view.Load().list {

@@ -3,6 +3,7 @@ package sticky
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -197,4 +198,60 @@ func TestDiscoverFile(t *testing.T) {
 			t.Errorf("%q: got %v", bad, err)
 		}
 	}
+}
+
+// Whatever changes, it does so beside clients, and none of them is refused: one node is always there.
+func TestChangesBesideClients(t *testing.T) {
+	l, base, ns := nodes(t, true, &Options{Affinity: []Affinity{Cookie{}}, AccessLog: func(*Access) {}})
+	always := Backend{URL: ns[0].url}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i, change := range []func(n int) error{
+		func(n int) error {
+			list := []Backend{always, {URL: ns[1].url, Weight: 1 + n%5}, {URL: ns[2].url, Drain: n%3 == 0}}
+			return l.ReplaceBackends(time.Minute, list[:1+n%3]...)
+		},
+		func(n int) error {
+			_, err := l.Reconfigure(&Options{
+				Backends: []Backend{always, {URL: ns[2].url}}, Policy: Policy(n % 4), SlowStart: time.Duration(n%2) * time.Second,
+				Affinity: []Affinity{Header("x-user"), ClientAddress{}}[n%3/2:],
+			})
+			return err
+		},
+		func(n int) error {
+			l.Drain(ns[1].url, n%2 == 0)
+			l.retire(time.Now())
+			l.Status()
+			l.writeMetrics(io.Discard)
+			return nil
+		},
+	} {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
+				if err := change(n); err != nil {
+					t.Errorf("change %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			for range 50 {
+				if resp, body, err := try("GET", base+polling, ""); err != nil || resp.StatusCode != 200 {
+					t.Errorf("got %v, %v, %s", resp, err, body)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	wg.Wait()
 }

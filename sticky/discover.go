@@ -244,6 +244,9 @@ func (l *Balancer) consult(ctx context.Context, f *finding) {
 	if err == nil && changed {
 		err = l.adopt(f, backends)
 	}
+	if errors.Is(err, errClosed) {
+		return // sessions are ending; there is nothing to find any more
+	}
 	// Said once, not at every look.
 	if err == nil {
 		if changed {

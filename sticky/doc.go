@@ -5,8 +5,10 @@
 // not for each connection: a browser, or another proxy, may send the requests of
 // many sessions over one connection.
 //
-//   - A request without an id opens a session. It goes to the node that has the
-//     fewest ([LeastConnections], the default), to the next ([RoundRobin]) or to any ([Random]).
+//   - A request without an id opens a session. Where [Options.Affinity] knows the client (a cookie, its address, a
+//     header), it goes where the client was before. Else it goes to the node that has the
+//     fewest for its weight ([LeastConnections], the default), to the next ([RoundRobin]), to any ([Random]), or to one by the hash
+//     of the client's address ([Hash]).
 //   - A request with an id goes to the node that made it. The ids of Atoll nodes name
 //     their node, so this needs no memory and survives a restart of the balancer; which
 //     node has which name is learned from the header Atoll-Node of their answers. The
@@ -24,7 +26,16 @@
 //
 // A request is sent a second time only where that cannot do anything twice: one
 // that opens a session and got no answer, and one without a body whose connection
-// was never made.
+// was never made; and only as long as such requests are few ([Options.RetryShare]), so that
+// they cannot double an overload. A node that fails many gets no new sessions for a moment ([Options.Passive]).
+//
+// No session that lives is ever moved: not when a node returns, nor when nodes, weights or policies change.
+//
+// # Changes while it runs
+//
+// [Balancer.SetBackends] and [Balancer.ReplaceBackends] change the nodes, [Options.Discover] finds them in a file or
+// by DNS, [Balancer.Drain] keeps new sessions from one, [Balancer.Reconfigure] changes most other options. What is under
+// way goes on. [Balancer.Admin] shows all that to people, [Balancer.Metrics] to Prometheus, and [Options.AccessLog] gets each request.
 //
 // # Serving
 //

@@ -2,7 +2,9 @@ package balanceconf
 
 import (
 	"net/netip"
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -101,21 +103,21 @@ func TestFull(t *testing.T) {
 func TestErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"polcy: hash": `f:1: unknown key "polcy": do you mean "policy"?`,
-		"policy: hash\nhealth:\n  intervall: 1s\n": `f:3: unknown key "intervall": do you mean "interval"?`,
-		"remove-after: 1s":                         `f:1: unknown key "remove-after": do you mean "remove_after"?`,
-		"backends:\n- a:1\n- url: a:2\n  wieght: 3":  `f:4: unknown key "wieght": do you mean "weight"?`,
-		"listen: {zzzzzzzz: 1}":                    `f:1: unknown key "zzzzzzzz": there are host, port, tls,`,
-		"remove_after: 30":                         `f:1: "30" is no duration: write it with its unit`,
-		"health:\n  timeout: soon":                 `f:2: "soon" is no duration`,
-		"listen:\n  port: many":                    `f:2: `,
-		"backends: a:1\n":                          `f:1: `,
-		"path: [a]":                                `f:1: there is a list where none is expected`,
-		"policy: {a: 1}":                           `f:1: there is a mapping where none is expected`,
-		"path: /a\npath: /b":                       `f:2: `,
-		"a: 1\n---\nb: 2":                          `f:3: there is a second document`,
-		"path: [":                                  `f:1: `,
-		"- a":                                      `f:1: there is a list`,
-		"just text":                                `f:1: `,
+		"policy: hash\nhealth:\n  intervall: 1s\n":  `f:3: unknown key "intervall": do you mean "interval"?`,
+		"remove-after: 1s":                          `f:1: unknown key "remove-after": do you mean "remove_after"?`,
+		"backends:\n- a:1\n- url: a:2\n  wieght: 3": `f:4: unknown key "wieght": do you mean "weight"?`,
+		"listen: {zzzzzzzz: 1}":                     `f:1: unknown key "zzzzzzzz": there are host, port, tls,`,
+		"remove_after: 30":                          `f:1: "30" is no duration: write it with its unit`,
+		"health:\n  timeout: soon":                  `f:2: "soon" is no duration`,
+		"listen:\n  port: many":                     `f:2: `,
+		"backends: a:1\n":                           `f:1: `,
+		"path: [a]":                                 `f:1: there is a list where none is expected`,
+		"policy: {a: 1}":                            `f:1: there is a mapping where none is expected`,
+		"path: /a\npath: /b":                        `f:2: `,
+		"a: 1\n---\nb: 2":                           `f:3: there is a second document`,
+		"path: [":                                   `f:1: `,
+		"- a":                                       `f:1: there is a list`,
+		"just text":                                 `f:1: `,
 	} {
 		if _, err := Parse("f", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: got %q, want %q", text, err, want)
@@ -156,4 +158,44 @@ func FuzzParse(f *testing.F) {
 			c.Options()
 		}
 	})
+}
+
+// The file that people copy says nothing but the defaults, and all that it shows in comments is understood.
+func TestDeployedFile(t *testing.T) {
+	const name = "../../deploy/atoll/balance.yaml"
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Parse(name, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := f.Options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Validate(); err != nil || len(o.Backends) != 2 {
+		t.Errorf("got %d backends, %v", len(o.Backends), err)
+	}
+	// Without the marks of comments in front of keys and elements.
+	all := regexp.MustCompile(`(?m)^( *)# ?((?:  )*(?:- |[a-z_0-9]+:))`).ReplaceAllString(string(text), "$1$2")
+	all = strings.Replace(all, "affinity: []", "affinity:", 1)
+	f, err = Parse(name, []byte(all))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, all)
+	}
+	var missing func(v reflect.Value, path string)
+	missing = func(v reflect.Value, path string) {
+		for i := range v.NumField() {
+			key := v.Type().Field(i).Tag.Get("yaml")
+			if key != "" && !regexp.MustCompile(`(?m)[ {]`+key+`:|^`+key+`:`).MatchString(all) {
+				t.Errorf("%s%s is not shown", path, key)
+			}
+			if v.Field(i).Kind() == reflect.Struct {
+				missing(v.Field(i), path+key+".")
+			}
+		}
+	}
+	missing(reflect.ValueOf(*f), "")
 }
