@@ -21,6 +21,11 @@
 //   - Closed is called once, after the last Message has returned; no Message and
 //     no Flush begins after it. A Flush that is running then runs on.
 //
+// With [Options].Hold, what a polling client sends first may be handed up a
+// moment later, in the same order. Until then the session can be given to another
+// server ([Server.Release], [Server.Adopt]): its handler here has heard nothing,
+// the one there hears everything.
+//
 // It does not promise that what was sent arrives: a packet that was written to a
 // connection which breaks is lost, as with the official server.
 //
