@@ -297,7 +297,13 @@ func Parse(name string, text []byte) (*File, error) {
 }
 
 // decode reads text into v.
-func decode(name string, text []byte, v any) error {
+func decode(name string, text []byte, v any) (err error) {
+	defer func() {
+		// The YAML reader panics on some texts that are no YAML. A running balancer must not end because of one.
+		if p := recover(); p != nil {
+			err = &Error{File: name, Text: fmt.Sprintf("this is no proper YAML (%v)", p)}
+		}
+	}()
 	if len(text) > maxFile {
 		return fmt.Errorf("%s is longer than %d bytes", name, maxFile)
 	}
@@ -318,9 +324,9 @@ func decode(name string, text []byte, v any) error {
 	if body == nil || body.Type() == ast.NullType {
 		return nil // an empty file
 	}
-	if err := checkKeys(body, v); err != nil {
-		err.File = name
-		return err
+	if bad := checkKeys(body, v); bad != nil {
+		bad.File = name
+		return bad
 	}
 	if err := yaml.NodeToValue(body, v); err != nil {
 		return explain(name, err)
