@@ -122,7 +122,7 @@ func TestMetrics(t *testing.T) {
 	if n := strings.Count(text, "atoll_balancer_websockets{"); n != 3 {
 		t.Errorf("%d nodes with WebSockets, want 3", n)
 	}
-	line := regexp.MustCompile(`^(# (HELP|TYPE) atoll_balancer_\w+ .+|atoll_balancer_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? [0-9.e+]+)$`)
+	line := regexp.MustCompile(`^(# (HELP|TYPE) atoll_balancer_\w+ .+|atoll_balancer_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? [-0-9.e+]+)$`)
 	for l := range strings.Lines(text) {
 		if !line.MatchString(strings.TrimSuffix(l, "\n")) {
 			t.Errorf("not a line of metrics: %q", l)
