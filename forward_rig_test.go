@@ -206,15 +206,6 @@ func (f *fleet) client(o *client.Options) *client.Socket {
 	return s
 }
 
-// total sums up a counter of all nodes.
-func (f *fleet) total(of func(s *atoll.Stats) int64) (n int64) {
-	for _, x := range f.nodes {
-		s := x.Stats()
-		n += of(&s)
-	}
-	return n
-}
-
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for range 6000 {

@@ -96,9 +96,8 @@ type front struct {
 	*sticky.Balancer
 	url string
 
-	mu     sync.Mutex
-	begun  []time.Time
-	failed int // answers to them other than 200 and 101
+	mu    sync.Mutex
+	begun []time.Time
 }
 
 func balance(t *testing.T, nodes ...*node) *front {

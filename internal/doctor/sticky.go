@@ -28,8 +28,6 @@ func (t *tally) add(what string, a *answer, err error) (ok bool) {
 	return false
 }
 
-func (t *tally) failed() int { return t.unknown + t.bad + t.other }
-
 // walk opens n sessions and sends the requests of each over connections of their own.
 func (v *visit) walk(n int, keeps bool) (t tally, all []*session) {
 	for i := range n {

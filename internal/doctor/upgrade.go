@@ -66,7 +66,7 @@ func (v *visit) tryUpgrade() (id, seen, proof string) {
 		return id, seen, proof
 	}
 	defer func() { ws.end() }()
-	if err := ws.write("2probe"); err == nil {
+	if err = ws.write("2probe"); err == nil {
 		err = ws.until("3probe", v.o.Timeout)
 	}
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,11 +25,7 @@ type site struct {
 	hub  *membus.Hub
 	web  *http.Server
 	url  string // of its server
-	own  atomic.Pointer[http.Handler]
 	logs *logs
-
-	mu  sync.Mutex
-	got []*http.Request
 }
 
 // logs collects what is logged.

@@ -182,9 +182,8 @@ func (s *stream) ended() bool {
 
 // tunnels are those that are open.
 type tunnels struct {
-	mu     sync.Mutex
-	open   map[*tunnel]struct{}
-	closed bool
+	mu   sync.Mutex
+	open map[*tunnel]struct{}
 }
 
 func (ts *tunnels) add(t *tunnel) {

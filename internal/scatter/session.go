@@ -25,8 +25,7 @@ type session struct {
 	unsure  map[int]bool      // those whose POST broke: nobody knows whether they arrived
 	next    int               // the number of the ack that comes next
 	heard   map[string]int    // the last number of each sender of broadcasts
-	polls   int
-	said    int // broadcasts
+	said    int               // broadcasts
 }
 
 const path = "/socket.io/?EIO=4&transport=polling"
