@@ -2,6 +2,7 @@ package sticky
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -93,17 +94,27 @@ func TestMetrics(t *testing.T) {
 		defer mu.Unlock()
 		log = append(log, a)
 	}})
-	id := openSession(t, base)
-	talk(t, base, id, "hello")
-	do(t, "GET", base+"/page?x=1", "")
-	do(t, "GET", base+polling+"&sid=unknown", "")
-	dialSocket(t, base, "", "")
-	count := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(log)
+	logged := func(n int) { // a line comes after the answer
+		t.Helper()
+		waitFor(t, fmt.Sprint(n, " requests are logged"), func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(log) == n
+		})
 	}
-	waitFor(t, "all is logged", func() bool { return count() == 6 })
+	id := openSession(t, base)
+	logged(1)
+	url := base + polling + "&sid="
+	do(t, "POST", url+id, "hello")
+	logged(2)
+	do(t, "GET", url+id, "")
+	logged(3)
+	do(t, "GET", base+"/page?x=1", "")
+	logged(4)
+	do(t, "GET", url+"unknown", "")
+	logged(5)
+	dialSocket(t, base, "", "")
+	logged(6)
 	w := httptest.NewRecorder()
 	l.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	text := w.Body.String()

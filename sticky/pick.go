@@ -79,10 +79,12 @@ func (l *Balancer) leads(o *Options, v *view, c *call) (r lead) {
 
 // guess returns where a session may be whose id nobody knows, or nil.
 func (l *Balancer) guess(c *call) *backend {
-	o, v := l.rules(), l.view.Load()
+	o := l.rules()
 	if len(o.Affinity) == 0 && o.Policy != Hash || c.head.method == http.MethodOptions {
 		return nil
 	}
+	l.settled(c.ctx) // the hash is of all that are up, not of those that were checked first
+	v := l.view.Load()
 	r := l.leads(o, v, c)
 	if r.b != nil && r.b.serves() {
 		return r.b
