@@ -112,17 +112,21 @@ func (t *turn) readHead(in *inflow) (int, error) {
 	}
 }
 
-// readInto reads more of the answer into b.
+// readInto reads more of the answer into b. It returns no error with bytes: TLS tells its end with the last of them.
 func (t *turn) readInto(u *upstream, b []byte) (int, error) {
 	if t.upload == nil {
 		t.c.f.vigil.begin(t)
 		defer t.c.f.vigil.end(t)
 	}
 	n, err := u.read(b)
-	if n == 0 && (err == nil || err == io.EOF) {
+	if n > 0 {
+		u.ended = u.ended || err != nil
+		return n, nil
+	}
+	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return n, err
+	return 0, err
 }
 
 func appendStatus(b []byte, a *http1.Answer) []byte {
@@ -206,7 +210,8 @@ func (t *turn) relay(in *inflow) error {
 		return err
 	}
 	t.watch.end()
-	u.kept = !ends && !a.Close && in.r == in.w
+	stray := a.Status == http.StatusNoContent && (a.Chunked || a.Length > 0) // what should not be there may still come
+	u.kept = !ends && !stray && !a.Close && !u.ended && in.r == in.w
 	return nil
 }
 

@@ -119,7 +119,7 @@ func (t *turn) reframe(out *[]byte, most int) bool {
 		}
 		t.length += int64(len(data))
 		if limit := t.l.o.Front.MaxBody; limit > 0 && t.length > limit {
-			t.bad = &refusal{errLongBody.Status, plainText, errLongBody.Text + "\n"}
+			t.bad = &longBody
 			return false
 		}
 		*out = http1.AppendChunk(*out, data)
@@ -193,7 +193,9 @@ func (p *upload) run() bool {
 			c.within(t.l.o.StallTimeout)
 		}
 		if late, err := c.more(bufferSize); late || err != nil {
-			t.bad = &noBody
+			if !c.stop.Load() {
+				t.bad = &noBody
+			}
 			return false
 		}
 	}
@@ -217,7 +219,7 @@ func (t *turn) endUpload() {
 	}
 	if p.ok {
 		t.unread = false
-	} else {
-		t.keep = false
+	} else { // there is more of the request to come, on both sides
+		t.keep, p.u.kept = false, false
 	}
 }

@@ -83,7 +83,7 @@ func (f *front) serveInner() {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(o.Front.H2C)
 	f.inner = &http.Server{
-		Handler: f.l, Protocols: protocols,
+		Handler: http.HandlerFunc(f.serveGuest), Protocols: protocols,
 		ReadHeaderTimeout: o.Front.HeaderTimeout, IdleTimeout: o.Front.IdleTimeout, MaxHeaderBytes: o.Front.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
@@ -93,6 +93,18 @@ func (f *front) serveInner() {
 		defer f.l.running.Done()
 		f.inner.Serve(f.handover)
 	}()
+}
+
+// serveGuest is l.ServeHTTP with the limit of bodies. Those of heads are for net/http.
+func (f *front) serveGuest(w http.ResponseWriter, r *http.Request) {
+	if most := f.l.o.Front.MaxBody; most > 0 && r.ContentLength != 0 {
+		if r.ContentLength > most {
+			refuse(w, r, longBody)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, most)
+	}
+	f.l.ServeHTTP(w, r)
 }
 
 // give lets net/http serve the connection from here on, with what was read of it.

@@ -18,6 +18,7 @@ var (
 	badSession  = refusal{http.StatusBadRequest, "application/json", `{"code":3,"message":"Bad request"}`}
 	badAnswer   = refusal{http.StatusBadGateway, plainText, "the Socket.IO node gave no proper answer\n"}
 	noBody      = refusal{http.StatusRequestTimeout, plainText, "the body of the request did not arrive\n"}
+	longBody    = refusal{errLongBody.Status, plainText, errLongBody.Text + "\n"}
 	bodyOfOpen  = refusal{http.StatusBadRequest, plainText, "a WebSocket handshake has no body\n"}
 	unknownHere = refusal{http.StatusBadRequest, "application/json", unknownSession}
 	nobodyIsUp  = refusal{http.StatusServiceUnavailable, plainText, "no Socket.IO node is up; try again in a second\n"}
@@ -72,6 +73,9 @@ func (c *call) trouble(err error) refusal {
 	case c.bad != nil:
 		return *c.bad
 	case c.body != nil && c.body.err() != nil:
+		if long := (*http.MaxBytesError)(nil); errors.As(c.body.err(), &long) {
+			return longBody
+		}
 		return noBody
 	case c.kind == session && lost(err):
 		if c.e != nil {

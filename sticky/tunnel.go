@@ -319,8 +319,11 @@ func (t *tunnel) close() {
 
 // closeNow is Close without the last words of TLS, which can take seconds.
 func closeNow(c net.Conn) {
-	if t, ok := c.(*tls.Conn); ok {
+	switch t := c.(type) {
+	case *tls.Conn:
 		c = t.NetConn()
+	case *secureGuest:
+		closeNow(t.Conn)
 	}
 	c.Close()
 }

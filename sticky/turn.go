@@ -114,7 +114,7 @@ func (t *turn) read() bool {
 	t.l.enters(&t.call)
 	var ok bool
 	if t.kind, t.id, ok = t.l.classify(&t.head); !ok {
-		t.unread = t.length > 0 || t.chunked
+		t.unread, t.keep = t.length > 0 || t.chunked, false
 		t.refuse(&badSession)
 		if t.unread {
 			c.linger()

@@ -10,9 +10,10 @@ import (
 // An upstream is a connection to a node.
 type upstream struct {
 	wire
-	b    *backend
-	kept bool      // was used before
-	idle time.Time // since when, in the pool
+	b     *backend
+	kept  bool      // was used before
+	ended bool      // has told its end
+	idle  time.Time // since when, in the pool
 }
 
 // A pool keeps connections to one node for the next request. The last one used is the first to be used again.
