@@ -119,13 +119,8 @@ func (c *Conn) brokenOff() bool {
 	return k.by.Broken()
 }
 
-// keep keeps what a GET was answered, in case it is sent again.
-func (c *Conn) keepAnswer(k *carried, ps []wire.Packet) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.carried != k {
-		return
-	}
+// keep keeps what the GET is answered, in case it is sent again. c.mu is held.
+func (k *carried) keep(ps []wire.Packet) {
 	k.answered = true
 	if k.lost = wire.PayloadLen(ps) > maxCarried; !k.lost {
 		k.answer = wire.AppendPayload(k.answer[:0], ps)

@@ -35,13 +35,30 @@ type brought struct {
 	over   chan struct{}
 }
 
-func (g *rig) bring(w *way, sid, more string) *brought {
+// A gated is a ResponseWriter that takes nothing before the gate is closed.
+type gated struct {
+	*httptest.ResponseRecorder
+	gate chan struct{}
+}
+
+func (g *gated) Write(b []byte) (int, error) {
+	<-g.gate
+	return g.ResponseRecorder.Write(b)
+}
+
+var noGate = make(chan struct{})
+
+func init() { close(noGate) }
+
+func (g *rig) bring(w *way, sid, more string) *brought { return g.bringThrough(noGate, w, sid, more) }
+
+func (g *rig) bringThrough(gate chan struct{}, w *way, sid, more string) *brought {
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), wayKey{}, w))
 	b := &brought{w: w, cancel: cancel, rec: httptest.NewRecorder(), over: make(chan struct{})}
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/socket.io/?"+poll(sid)+more, nil)
 	go func() {
 		defer close(b.over)
-		g.s.ServeHTTP(b.rec, r)
+		g.s.ServeHTTP(&gated{b.rec, gate}, r)
 	}()
 	synctest.Wait()
 	return b
@@ -102,6 +119,26 @@ func TestPollThatIsRepeatedEarly(t *testing.T) {
 		if got := g.rec(0).wait(t); got.Err != errPollOverlap {
 			t.Errorf("got %v, want %v", got, errPollOverlap)
 		}
+	})
+}
+
+// The copy of a poll may be there while the answer to the first is being written.
+func TestPollThatIsRepeatedWhileItIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := carriedRig(t)
+		defer g.s.Close()
+		sid := g.openPoll()
+		gate := make(chan struct{})
+		first := g.bringThrough(gate, &way{}, sid, "&t=a")
+		g.rec(0).c.Send(text("1"))
+		synctest.Wait()
+		first.w.broken.Store(true)
+		second := g.bring(&way{}, sid, "&t=a")
+		close(gate)
+		synctest.Wait()
+		g.rec(0).c.Send(text("2"))
+		second.want(t, "41")
+		g.bring(&way{}, sid, "&t=b").want(t, "42")
 	})
 }
 

@@ -260,6 +260,7 @@ type run struct {
 	post  *post   // the goroutine of a POST, or neither: one that does nothing else
 	slot  int     // in the watch
 	loose bool    // its batch has ended, though its handlers run
+	runs  bool    // a Flush, which has not returned; guarded by c.mu
 }
 
 // relieve lets another goroutine do what r cannot do while it runs a handler.
@@ -299,7 +300,7 @@ func (c *Conn) flush(r *run) (relieved bool) {
 		c.stand(other)
 		t = c.wake(false)
 	}
-	c.run = r
+	c.run, r.runs = r, true
 	r.slot = c.srv.watch.enter(c)
 	c.mu.Unlock()
 	if other != nil {
@@ -315,6 +316,7 @@ func (c *Conn) flush(r *run) (relieved bool) {
 	c.h.Flush()
 
 	c.mu.Lock()
+	r.runs = false
 	if c.run != r {
 		c.mu.Unlock()
 		return true
@@ -324,6 +326,17 @@ func (c *Conn) flush(r *run) (relieved bool) {
 	c.mu.Unlock()
 	c.do(t)
 	return false
+}
+
+// abandon takes back a run whose Flush may have panicked, and reports whether it had been relieved.
+func (c *Conn) abandon(r *run) (relieved bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run == r {
+		c.stand(r)
+		return false
+	}
+	return r.runs
 }
 
 // stand takes r, which is c.run, out of the watch and ends its batch. c.mu is held.

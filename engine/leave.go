@@ -35,9 +35,8 @@ func (s *Server) Sessions() []*Conn {
 
 // Handler returns what the accept function returned for the session, nil while that runs.
 func (c *Conn) Handler() Handler {
-	if c.state.Load() == opening {
-		return nil
-	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.h
 }
 

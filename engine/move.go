@@ -118,11 +118,9 @@ func (s *Server) Adopt(p *Parcel) error {
 	if err := s.seat(c); err != nil {
 		return err
 	}
-	h, err := s.ask(c)
-	if err != nil {
+	if err := s.ask(c); err != nil {
 		return fmt.Errorf("engine: adopt: %w", err)
 	}
-	c.h = h
 	s.movedIn.Add(1)
 	if !c.begin(nil) {
 		return ErrNotOpen

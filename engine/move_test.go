@@ -265,6 +265,37 @@ func TestAdoptRefused(t *testing.T) {
 	})
 }
 
+// TestRequestsBeforeAdopted sends requests for a session that is about to be made here, and then is not.
+func TestRequestsBeforeAdopted(t *testing.T) {
+	a, b := newRig(t, &Options{Hold: func() time.Duration { return time.Hour }}, nil), newRig(t, nil, nil)
+	id := a.openPoll()
+	p, ok := a.s.Release(t.Context(), id)
+	if !ok {
+		t.Fatal("not released")
+	}
+	b.refuse = make(chan error)
+	adopted := make(chan error)
+	go func() { adopted <- b.s.Adopt(p) }()
+	eventually(t, "the session is on its way", func() bool { return b.s.Has(id) })
+	c := b.s.lookup(id)
+	status := make(chan int)
+	go func() {
+		code, _ := b.post(id, "4a")
+		status <- code
+	}()
+	eventually(t, "the POST is there", func() bool { return c.Activity().Busy })
+	k := b.ws(id)
+	k.send("2probe", "5", "4b")
+	b.refuse <- errors.New("boom")
+	if err := <-adopted; err == nil {
+		t.Error("Adopt: got no error, want one")
+	}
+	if got := <-status; got != 400 {
+		t.Errorf("POST: got %d, want 400", got)
+	}
+	k.want("close:1008")
+}
+
 // TestMoveRaces lets the release of sessions race with all that can happen to them, and looks whether each message that was
 // taken was handed up, once, in order, on one of the servers.
 func TestMoveRaces(t *testing.T) {
@@ -323,7 +354,7 @@ func TestMoveRaces(t *testing.T) {
 			}
 			return all
 		}
-		for range 1000 {
+		for range 10_000 { // ten seconds
 			if heard() == want {
 				break
 			}

@@ -157,7 +157,7 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request) {
 		one[0].Type = c.farewell
 	case c.ws != nil:
 		one[0].Type = wire.Noop
-		c.wakeup = nil
+		c.wakeup, c.carried = nil, nil
 	case st == closing:
 		c.push(wire.Packet{Type: wire.Close})
 		o, c.out = c.out, nil
@@ -169,13 +169,12 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request) {
 	if o != nil {
 		ps = o.ps
 	}
-	k := c.carried
+	if c.carried != nil {
+		c.carried.keep(ps) // now, since a copy of the GET may come while the answer is being written
+	}
 	c.mu.Unlock()
 
 	err := c.srv.writePayload(w, r, ps)
-	if k != nil && err == nil {
-		c.keepAnswer(k, ps)
-	}
 	if o != nil {
 		c.written(o)
 	}

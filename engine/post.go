@@ -64,6 +64,9 @@ func (s *Server) servePost(c *Conn, w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if !sound { // net/http goes on after a panic; this session does not
 			c.cut(&CloseError{Reason: ReasonTransportError, Err: errPanic}, nil)
+			if c.abandon(&p.run) {
+				p.early.Wait()
+			}
 		}
 	}()
 
@@ -229,9 +232,9 @@ func (c *Conn) deliver(body []byte) (n, messages int, err error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
 	c.mu.Lock()
-	late, h := c.ws != nil, c.hold
+	late, h := c.ws != nil || c.state.Load() == closed, c.hold
 	c.mu.Unlock()
-	if late { // taken over by a WebSocket while the body came in
+	if late { // taken over by a WebSocket while the body came in, or ended: then there may be no handler
 		return 0, 0, errPostLate
 	}
 	for more := true; more && err == nil; n++ {

@@ -155,6 +155,8 @@ type rig struct {
 	mu    sync.Mutex
 	recs  []*recorder
 	setup func(r *recorder)
+
+	refuse chan error // where set, the accept function waits for what to return
 }
 
 // newRig starts a server in memory, for use in a synctest bubble too.
@@ -195,6 +197,11 @@ func (g *rig) accept(c *Conn) (Handler, error) {
 	r := &recorder{c: c, ended: make(chan struct{})}
 	if g.setup != nil {
 		g.setup(r)
+	}
+	if g.refuse != nil {
+		if err := <-g.refuse; err != nil {
+			return nil, err
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -147,12 +147,10 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, q query, upgr
 		return
 	}
 	c.push(wire.Packet{Type: wire.Open, Data: s.openData(c.id, upgrade)}) // nobody else knows c yet
-	h, err := s.ask(c)
-	if err != nil {
+	if err := s.ask(c); err != nil {
 		s.refuse(w, ErrForbidden, err.Error())
 		return
 	}
-	c.h = h
 	s.opened.Add(1)
 	if upgrade {
 		s.openSocket(c, w, r)
@@ -162,21 +160,26 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, q query, upgr
 	}
 }
 
-// ask calls the accept function. Where that returns no handler, or panics, c is forgotten.
-func (s *Server) ask(c *Conn) (h Handler, err error) {
+// ask calls the accept function for the handler of c. Where that returns none, or panics, c is forgotten.
+func (s *Server) ask(c *Conn) error {
+	var h Handler
 	defer func() {
 		if h == nil {
 			c.cut(&CloseError{Reason: ReasonTransportClose}, nil)
 		}
 	}()
-	h, err = s.accept(c)
+	got, err := s.accept(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if h == nil {
+	if got == nil {
 		panic("engine: the accept function returned neither a Handler nor an error")
 	}
-	return h, nil
+	h = got
+	c.mu.Lock()
+	c.h = h
+	c.mu.Unlock()
+	return nil
 }
 
 // begin opens the session: from here on there are pings, and Close tells the handler itself.

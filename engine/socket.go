@@ -252,6 +252,9 @@ func (c *Conn) takeover(k *socket) bool {
 		return false
 	}
 	c.ws, c.probe = k, nil
+	if !c.waiting { // else the GET that waits still looks at it
+		c.carried = nil
+	}
 	c.signal()
 	if c.state.Load() == closing {
 		c.pushClose()

@@ -127,7 +127,8 @@ func (s *Server) serveUpgrade(c *Conn, w http.ResponseWriter, r *http.Request) {
 	}
 	k.probing = true
 	c.mu.Lock()
-	mine := c.state.Load() != closed && c.ws == nil && c.probe == nil
+	st := c.state.Load()
+	mine := (st == open || st == closing) && c.ws == nil && c.probe == nil // one that is being adopted is not to be changed yet
 	if mine {
 		c.probe, c.nudges = k, 0
 	}
