@@ -179,9 +179,9 @@ func (a ClientAddress) lead(l *Balancer, _ *view, h *head) (*backend, string) {
 	if addr.Is4() {
 		bits = a.IPv4Bits
 	}
-	p, err := addr.Prefix(bits)
-	if err != nil {
-		return nil, "" // no address
+	p, _ := addr.Prefix(bits)
+	if !p.IsValid() {
+		return nil, "" // a client without an address, such as one of a Unix socket
 	}
 	return nil, p.String()
 }

@@ -195,6 +195,19 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
+func TestNoAddress(t *testing.T) {
+	l := still(t, 4, &Options{Policy: Hash})
+	seen := map[string]bool{}
+	for range 8 {
+		c := opening(l, "192.0.2.1:1", nil)
+		c.head.remote = netip.AddrPort{}
+		seen[goes(t, c, true)] = true
+	}
+	if len(seen) != 4 {
+		t.Errorf("clients without an address went to %v, want all four nodes", seen)
+	}
+}
+
 func TestAffinityKeys(t *testing.T) {
 	l := still(t, 1, nil)
 	for _, c := range []struct {

@@ -276,6 +276,7 @@ func (b *backend) down(err error) {
 	cutAll(flights, errDown)
 	if was != Down {
 		b.forget()
+		b.l.retag() // one that moved may have its name by now
 	}
 }
 

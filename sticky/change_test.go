@@ -213,7 +213,7 @@ func TestChangesBesideClients(t *testing.T) {
 		},
 		func(n int) error {
 			_, err := l.Reconfigure(&Options{
-				Backends: []Backend{always, {URL: ns[2].url}}, Policy: Policy(n % 4), SlowStart: time.Duration(n%2) * time.Second,
+				Backends: []Backend{always, {URL: ns[2].url}}, Health: Health{Timeout: patience}, Policy: Policy(n % 4), SlowStart: time.Duration(n%2) * time.Second,
 				Affinity: []Affinity{Header("x-user"), ClientAddress{}}[n%3/2:],
 			})
 			return err

@@ -16,7 +16,7 @@ import (
 // A process that holds a long poll and a WebSocket is killed.
 func TestKilledNode(t *testing.T) {
 	a, b := spawn(t, "a", "0"), spawn(t, "b", "0")
-	l, srv := balance(t, &Options{Health: Health{Interval: 4 * time.Second}}, a.addr, b.addr)
+	l, srv := balance(t, &Options{Health: Health{Interval: time.Hour}}, a.addr, b.addr)
 	l.settled(t.Context())
 	var idA, idB string
 	for idA == "" || idB == "" {
@@ -72,10 +72,8 @@ func TestKilledNode(t *testing.T) {
 		}
 	}
 	t.Logf("poll and WebSockets ended after %v", time.Since(killed))
+	// Long before the next check is due.
 	waitFor(t, "the node is down", func() bool { return l.Status().Backends[0].State == Down })
-	if d := time.Since(killed); d > 3*time.Second {
-		t.Errorf("node down after %v, want less than a check's interval", d)
-	}
 	for range 5 { // nobody gets to see the dead node
 		resp, body := do(t, "POST", srv.URL+polling+"&sid="+idA, "4hello")
 		if resp.StatusCode != 400 || body != unknownSession {
@@ -93,6 +91,10 @@ func TestKilledNode(t *testing.T) {
 	// It comes back under another name, and gets the next sessions.
 	_, port, _ := net.SplitHostPort(a.addr)
 	spawn(t, "a2", port)
+	o := Options{Backends: []Backend{{URL: a.addr}, {URL: b.addr}}, Health: Health{Interval: 100 * time.Millisecond, Timeout: patience}}
+	if _, err := l.Reconfigure(&o); err != nil {
+		t.Fatal(err)
+	}
 	waitFor(t, "the node is back", func() bool { return l.Status().Backends[0].State == Up })
 	if tag, _ := sid.TagIn(openSession(t, srv.URL)); tag != sid.TagOf("a2") {
 		t.Errorf("new session on %v, want the new node", tag)
@@ -175,7 +177,7 @@ func TestHangingNode(t *testing.T) {
 	go func() { defer close(n.done); n.srv.Serve(ln) }()
 	t.Cleanup(n.stop)
 	other := start(t, "b", true)
-	o := &Options{Health: Health{Interval: 50 * time.Millisecond, Timeout: 50 * time.Millisecond}}
+	o := &Options{Health: Health{Interval: 50 * time.Millisecond, Timeout: 400 * time.Millisecond}}
 	l, srv := balance(t, o, ln.Addr().String(), other.url)
 	openSession(t, srv.URL)
 	openSession(t, srv.URL)

@@ -180,7 +180,7 @@ func (d *DNS) look(ctx context.Context) ([]Backend, bool, error) {
 		}
 		for _, r := range records {
 			if r.Priority == records[0].Priority { // they are sorted
-				host := net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port)))
+				host := net.JoinHostPort(strings.ToLower(strings.TrimSuffix(r.Target, ".")), strconv.Itoa(int(r.Port)))
 				all = append(all, Backend{URL: d.Scheme + "://" + host, Weight: min(int(r.Weight), 1000)})
 			}
 		}

@@ -158,7 +158,9 @@ func (b *backend) probe(ctx context.Context) (int, http.Header, error) {
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	io.CopyN(io.Discard, resp.Body, 4<<10) // so that the node need not see an aborted answer
+	if resp.StatusCode != http.StatusSwitchingProtocols { // what follows that is no answer, and knows no ctx
+		io.CopyN(io.Discard, resp.Body, 4<<10) // so that the node need not see an aborted answer
+	}
 	return resp.StatusCode, resp.Header, nil
 }
 

@@ -116,20 +116,22 @@ func (t *bucket) take(r Rate, now time.Time) bool {
 	for {
 		old := t.full.Load()
 		next, ok := spend(old, r, now)
-		if !ok {
-			return false
-		}
 		if t.full.CompareAndSwap(old, next) {
-			return true
+			return ok
 		}
 	}
 }
 
-// spend takes a token out of a bucket that will be full at the given time, in nanoseconds.
+// spend takes a token, if there is one, out of a bucket that will be full at the given time, in nanoseconds, and returns when it
+// will be full now. None is more than empty, though that time may be far away where the rate was another or the clock was put back.
 func spend(full int64, r Rate, now time.Time) (int64, bool) {
-	each := int64(float64(time.Second) / r.PerSecond)
-	next := max(full, now.UnixNano()) + each
-	return next, next-now.UnixNano() <= each*int64(r.Burst)
+	each, t := int64(float64(time.Second)/r.PerSecond), now.UnixNano()
+	empty := t + each*int64(r.Burst)
+	full = min(max(full, t), empty)
+	if full+each > empty {
+		return full, false
+	}
+	return full + each, true
 }
 
 // buckets hold tokens for each address. What they remember is bounded; whoever was not seen for long is forgotten.
@@ -154,10 +156,7 @@ func (t *buckets) take(a netip.Addr, r Rate, now time.Time) bool {
 		}
 		full = t.old[a]
 	}
-	next, ok := spend(full, r, now)
-	if ok {
-		t.now[a] = next
-	}
+	t.now[a], ok = spend(full, r, now)
 	return ok
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -71,6 +72,33 @@ func TestLimits(t *testing.T) {
 		}
 		l.Close()
 	})
+}
+
+// Who has used up a slow rate does not pay for it under a faster one, nor where the clock is put back.
+func TestRateChanges(t *testing.T) {
+	var all bucket
+	each := newBuckets(10)
+	a, now := netip.MustParseAddr("192.0.2.1"), time.Unix(2e9, 0)
+	slow, fast := Rate{PerSecond: 0.001, Burst: 100}, Rate{PerSecond: 100, Burst: 1}
+	for range 100 {
+		if !all.take(slow, now) || !each.take(a, slow, now) {
+			t.Fatal("a burst is not allowed")
+		}
+	}
+	if all.take(fast, now) || each.take(a, fast, now) {
+		t.Error("got a token of none")
+	}
+	now = now.Add(10 * time.Millisecond)
+	if !all.take(fast, now) || !each.take(a, fast, now) {
+		t.Error("got no token of the faster rate")
+	}
+	now = now.Add(-time.Hour)
+	all.take(fast, now)
+	each.take(a, fast, now)
+	now = now.Add(10 * time.Millisecond)
+	if !all.take(fast, now) || !each.take(a, fast, now) {
+		t.Error("got no token after the clock was put back")
+	}
 }
 
 // What is refused says so in the way that clients understand, and counts.

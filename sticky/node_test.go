@@ -211,6 +211,9 @@ func balance(t testing.TB, o *Options, backends ...string) (*Balancer, *served) 
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Health.Timeout == 0 {
+		o.Health.Timeout = patience
+	}
 	l, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +280,7 @@ func do(t testing.TB, method, url, body string) (*http.Response, string) {
 }
 
 func try(method, url, body string) (*http.Response, string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
@@ -338,7 +341,7 @@ func dialSocket(t testing.TB, base, query, early string, headers ...string) *soc
 // upgrade is dialSocket over a connection that is there.
 func upgrade(t testing.TB, c net.Conn, query, early string, headers ...string) *socket {
 	t.Helper()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(c, "GET /socket.io/?EIO=4&transport=websocket%s HTTP/1.1\r\nHost: example.org\r\nConnection: keep-alive, Upgrade\r\n"+
 		"Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n%s", query, strings.Join(append(headers, ""), "\r\n"), early)
 	s := &socket{Conn: c, br: bufio.NewReader(c)}
@@ -370,10 +373,13 @@ func (s *socket) expectEnd(t testing.TB) time.Duration {
 	return time.Since(begin)
 }
 
+// patience is how long anything may take on a busy machine.
+const patience = 30 * time.Second
+
 // waitFor polls until cond holds.
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("gave up waiting until %s", what)
 		}

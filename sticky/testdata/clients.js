@@ -15,7 +15,7 @@ function fail(why) {
 
 async function talk(socket, what) {
   const samples = ["text", { nested: [Buffer.from([0, 255, 30]), { deep: Buffer.alloc(1000, 7) }] }, "x".repeat(1e6)];
-  const answers = await Promise.all(samples.map((s) => socket.timeout(10000).emitWithAck("echo", s)));
+  const answers = await Promise.all(samples.map((s) => socket.timeout(60000).emitWithAck("echo", s)));
   samples.forEach((s, i) => {
     if (JSON.stringify(answers[i]) !== JSON.stringify(s)) fail(what + ": echo " + i + " is not what was sent");
   });
@@ -24,7 +24,7 @@ async function talk(socket, what) {
 for (const transports of kinds) {
   for (let i = 0; i < count; i++) {
     const agent = new Agent({ keepAlive: i % 2 == 0 }); // browsers keep connections
-    const socket = io(url, { transports, agent, forceNew: true, reconnectionDelay: 100, reconnectionDelayMax: 300, timeout: 10000 });
+    const socket = io(url, { transports, agent, forceNew: true, reconnectionDelay: 100, reconnectionDelayMax: 300, timeout: 60000 });
     let first = true;
     socket.on("connect", async () => {
       try {
