@@ -18,6 +18,7 @@ import (
 // A scattered crowd is one of internal/scatter, and its nodes.
 type scattered struct {
 	nodes  []*exec.Cmd
+	ends   []io.Closer // end them
 	crowd  *exec.Cmd
 	in     io.Closer
 	out    *bufio.Reader
@@ -31,7 +32,7 @@ type scattered struct {
 }
 
 // scatter starts nodes, of which the first owners get sessions, and a crowd whose requests go to random ones.
-func scatter(t *testing.T, nodes, owners, sessions int, args ...string) *scattered {
+func scatter(t testing.TB, nodes, owners, sessions int, args ...string) *scattered {
 	t.Helper()
 	need(t)
 	node, crowd := build(t, "internal/crowdnode"), build(t, "internal/scatter")
@@ -39,12 +40,12 @@ func scatter(t *testing.T, nodes, owners, sessions int, args ...string) *scatter
 	s := &scattered{}
 	var addrs []string
 	for i := range nodes {
-		cmd, _, out := begin(t, node, "-name", "n"+strconv.Itoa(i), "-cluster", group)
+		cmd, in, out := begin(t, node, "-name", "n"+strconv.Itoa(i), "-cluster", group)
 		line, err := out.ReadString('\n')
 		if err != nil {
 			t.Fatalf("node %d said nothing: %v", i, err)
 		}
-		s.nodes = append(s.nodes, cmd)
+		s.nodes, s.ends = append(s.nodes, cmd), append(s.ends, in)
 		addrs = append(addrs, strings.TrimSpace(line))
 	}
 	args = append([]string{"-nodes", strings.Join(addrs, ","), "-owners", strconv.Itoa(owners), "-sessions", strconv.Itoa(sessions)}, args...)
@@ -56,7 +57,7 @@ func scatter(t *testing.T, nodes, owners, sessions int, args ...string) *scatter
 }
 
 // begin starts a program that ends with its standard input.
-func begin(t *testing.T, bin string, args ...string) (*exec.Cmd, io.Closer, *bufio.Reader) {
+func begin(t testing.TB, bin string, args ...string) (*exec.Cmd, io.Closer, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(bin, args...)
 	cmd.Stderr = os.Stderr
@@ -80,8 +81,15 @@ func begin(t *testing.T, bin string, args ...string) (*exec.Cmd, io.Closer, *buf
 	return cmd, in, bufio.NewReader(out)
 }
 
+// stop ends the nodes.
+func (s *scattered) stop() {
+	for _, c := range s.ends {
+		c.Close()
+	}
+}
+
 // end lets the crowd finish, and reads its report.
-func (s *scattered) end(t *testing.T) {
+func (s *scattered) end(t testing.TB) {
 	t.Helper()
 	s.in.Close()
 	line, err := s.out.ReadString('\n')
