@@ -247,6 +247,7 @@ func TestRecoveryHookThatEmitsForOthers(t *testing.T) {
 		}
 		here, there := node("here"), node("there")
 		c := call(t, here.Server, "/", map[string]any{})
+		synctest.Wait() // what is volatile does not wait for what is being written
 		start := time.Now()
 		if err := there.Of("/").Volatile().Emit(t.Context(), "volatile", 1); err != nil {
 			t.Error(err)
