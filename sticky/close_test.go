@@ -52,7 +52,7 @@ func TestCloseCutsStalledClients(t *testing.T) {
 			}()
 			select {
 			case <-closed:
-			case <-time.After(3 * time.Second):
+			case <-time.After(8 * time.Second): // UpgradeTimeout is longer
 				t.Error("Shutdown waits for a client that stalls")
 			}
 		})

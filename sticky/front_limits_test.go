@@ -19,8 +19,8 @@ import (
 func TestFrontLimits(t *testing.T) {
 	n := start(t, "a", true)
 	l, srv := balance(t, &Options{
-		BodyTimeout: 200 * time.Millisecond,
-		Front:       Front{HeaderTimeout: 200 * time.Millisecond, IdleTimeout: 300 * time.Millisecond, MaxBody: 1000, WebSocketIdle: 200 * time.Millisecond},
+		BodyTimeout: 600 * time.Millisecond,
+		Front:       Front{HeaderTimeout: 600 * time.Millisecond, IdleTimeout: 700 * time.Millisecond, MaxBody: 1000, WebSocketIdle: 200 * time.Millisecond},
 	}, n.url)
 	id := openSession(t, srv.URL)
 	post := "POST " + polling + "&sid=" + id + " HTTP/1.1\r\nHost: h\r\n"

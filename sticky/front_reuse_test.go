@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -198,4 +199,26 @@ func TestHandoverMaxBody(t *testing.T) {
 	a := dialLine(t, s)
 	a.say(give).hear("GET", 200)
 	a.say("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"+strings.Repeat("x", 1000)).hear("POST", 200)
+	for _, request := range []string{"CONNECT h:80", "TRACE /x"} {
+		a := dialLine(t, s)
+		a.say(give).hear("GET", 200)
+		a.say(request+" HTTP/1.1\r\nHost: h\r\n\r\n").hear("GET", 405)
+	}
+}
+
+// Half a WebSocket ends at its own deadline, whatever WebSocketIdle says.
+func TestIdleHalf(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	l := &Balancer{}
+	l.o.Front.WebSocketIdle = time.Hour
+	n := &tunnel{l: l}
+	n.used.Store(time.Now().UnixNano())
+	for left, want := range map[int32]bool{2: false, 1: true} {
+		n.left.Store(left)
+		if got := n.idle().over(near, os.ErrDeadlineExceeded); got != want {
+			t.Errorf("%d halves: got %t, want %t", left, got, want)
+		}
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"github.com/atollhq/atoll/internal/http1"
 )
 
 // A handover is the listener through which net/http gets the connections that it is to serve.
@@ -95,8 +97,12 @@ func (f *front) serveInner() {
 	}()
 }
 
-// serveGuest is l.ServeHTTP with the limit of bodies. Those of heads are for net/http.
+// serveGuest is l.ServeHTTP without what the front refuses, apart from heads, which are for net/http.
 func (f *front) serveGuest(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+		refuse(w, r, refusal{http1.ErrRefused.Status, plainText, http1.ErrRefused.Text + "\n"})
+		return
+	}
 	if most := f.l.o.Front.MaxBody; most > 0 && r.ContentLength != 0 {
 		if r.ContentLength > most {
 			refuse(w, r, longBody)

@@ -21,7 +21,7 @@ func raw(t *testing.T, base, text string) (statuses []int) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(2 * time.Second))
+	c.SetDeadline(time.Now().Add(10 * time.Second))
 	go func() {
 		io.WriteString(c, text)
 		c.(*net.TCPConn).CloseWrite()

@@ -334,13 +334,14 @@ func (t *tunnel) idle() *idleness {
 	if d <= 0 {
 		return nil
 	}
-	return &idleness{d: d, used: &t.used}
+	return &idleness{d: d, used: &t.used, left: &t.left}
 }
 
 // An idleness ends a pump when nothing was carried either way for some time.
 type idleness struct {
 	d    time.Duration
 	used *atomic.Int64
+	left *atomic.Int32 // halves that still run; the last has a deadline of its own
 }
 
 // mark says that something was carried now.
@@ -352,7 +353,7 @@ func (i *idleness) mark() {
 
 // over reports whether err, of a read from c, says that it was for too long.
 func (i *idleness) over(c net.Conn, err error) bool {
-	if i == nil || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(time.Unix(0, i.used.Load())) >= i.d {
+	if i == nil || !errors.Is(err, os.ErrDeadlineExceeded) || i.left.Load() < 2 || time.Since(time.Unix(0, i.used.Load())) >= i.d {
 		return true
 	}
 	i.wait(c)

@@ -144,6 +144,7 @@ func (t *turn) serve() bool {
 	defer t.unpin()
 	c, l := t.c, t.l
 	if most := l.o.Front.MaxBody; most > 0 && t.length > most {
+		t.trail.status, t.trail.sent = longBody.status, int64(len(longBody.body))
 		c.reject(errLongBody)
 		return false
 	}

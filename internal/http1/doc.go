@@ -17,6 +17,7 @@ func (e *Error) Error() string { return "http1: " + e.Text }
 var (
 	ErrLine       = &Error{400, "the request line is not proper"}
 	ErrMethod     = &Error{400, "the method is not proper"}
+	ErrRefused    = &Error{405, "the method is not allowed"}
 	ErrTarget     = &Error{400, "the target is not proper"}
 	ErrVersion    = &Error{505, "the version of HTTP is not 1.0 or 1.1"}
 	ErrStatus     = &Error{502, "the status line is not proper"}

@@ -43,7 +43,7 @@ func (r *Request) Parse(b []byte, most int) *Error {
 	}
 	for _, m := range refused {
 		if equal(method, m) {
-			return &Error{405, "the method is not allowed"}
+			return ErrRefused
 		}
 	}
 	if !all(aim, target) {
