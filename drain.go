@@ -164,12 +164,13 @@ func (srv *Server) beginDrain(o *DrainOptions) (*drain, error) {
 	now := time.Now()
 	x := &srv.drain
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	if x.down || x.state == Drained {
+		x.mu.Unlock()
 		return nil, nil
 	}
 	if d := x.run; d != nil {
 		d.hurry(o, now)
+		x.mu.Unlock()
 		d.wake()
 		return d, nil
 	}
@@ -178,8 +179,9 @@ func (srv *Server) beginDrain(o *DrainOptions) (*drain, error) {
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	x.run, x.state = d, Announced
+	srv.work.Go(func() { srv.drainOut(d) }) // before x.mu is free: Shutdown waits for it
+	x.mu.Unlock()
 	srv.log.Info("draining: the health of this node is 503, and clients will be asked to go", "lead", o.lead(), "sessions", srv.eng.Stats().Sessions)
-	srv.work.Go(func() { srv.drainOut(d) })
 	return d, nil
 }
 

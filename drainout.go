@@ -58,20 +58,20 @@ func (srv *Server) drainOut(d *drain) {
 	}
 
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	x.cut += int64(cut)
 	if cut > 0 {
 		d.result = &DrainError{Cut: cut, Err: d.hasty}
 	}
-	log, took := srv.log, time.Since(begun).Round(time.Millisecond)
-	switch d.gaveUp {
-	case ErrUndrained: // the state says so already
+	gaveUp := d.gaveUp
+	if gaveUp == ErrUndrained { // the state says so already
 		d.result = ErrUndrained
-		return
-	case nil:
-		log.Info("drained", "sessions", n, "cut", cut, "took", took)
+	} else {
+		x.state, x.run = Drained, nil
 	}
-	x.state, x.run = Drained, nil
+	x.mu.Unlock()
+	if gaveUp == nil {
+		srv.log.Info("drained", "sessions", n, "cut", cut, "took", time.Since(begun).Round(time.Millisecond))
+	}
 }
 
 // begin begins the window, or shortens it, at now. The drainage's mu is held.

@@ -45,7 +45,7 @@ type fleetNode struct {
 	http    *httptest.Server
 	proxy   http.Handler
 	conns   *tracked
-	under   atomic.Int64 // requests that the balancer has under way here
+	broken  atomic.Int64 // requests that the balancer had under way here when the node, or their client, went
 	dead    atomic.Bool
 	bus     cluster.Bus
 }
@@ -155,6 +155,10 @@ func (f *fleet) start(i int, bus cluster.Bus, o *fleetOptions) *fleetNode {
 		}
 		return nil
 	}
+	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) {
+		n.broken.Add(1)
+		w.WriteHeader(http.StatusBadGateway)
+	}
 	n.proxy = proxy
 	f.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -180,9 +184,14 @@ func (f *fleet) balance(w http.ResponseWriter, r *http.Request) {
 		i = rand.IntN(len(f.nodes))
 	}
 	n := f.nodes[i]
-	n.under.Add(1)
-	defer n.under.Add(-1)
+	sound := false
+	defer func() {
+		if !sound { // in the middle of the answer, upon which the proxy panics
+			n.broken.Add(1)
+		}
+	}()
 	n.proxy.ServeHTTP(w, r)
+	sound = true
 }
 
 // send says where requests go from now on.

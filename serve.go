@@ -36,6 +36,7 @@ func (srv *Server) Serve(ctx context.Context, hs *http.Server, l net.Listener) e
 			addr = ":http"
 		}
 		if l, err = net.Listen("tcp", addr); err != nil {
+			_ = srv.Close()
 			return fmt.Errorf("atoll: serve: %w", err)
 		}
 	}
@@ -61,7 +62,9 @@ func (srv *Server) Serve(ctx context.Context, hs *http.Server, l net.Listener) e
 	if e := hs.Shutdown(end); e != nil {
 		_ = hs.Close()
 	}
-	<-served
+	if e := <-served; err == nil {
+		err = e
+	}
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("atoll: serve: %w", err)
 	}
