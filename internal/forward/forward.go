@@ -31,7 +31,12 @@ func (p *Peers) Forward(w http.ResponseWriter, r *http.Request, node string) {
 		return
 	}
 	p.count.out.Add(1)
-	rest := o.request(c, r, flags, byte(hops+1), body)
+	rest, ok := o.request(c, r, flags, byte(hops+1), body)
+	if !ok {
+		putBody(buf)
+		http.Error(w, "the headers are too large", http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
 	if len(rest) > 0 {
 		if !p.sendRest(c, r, rest, flags&flagBroken) {
 			putBody(buf)
@@ -93,8 +98,9 @@ func (p *Peers) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p.gone(w, r)
 }
 
-// request appends the frame of a request, and as much of the body as fits. o.mu is held; request releases it.
-func (o *outbound) request(c *call, r *http.Request, flags, hops byte, body []byte) (rest []byte) {
+// request appends the frame of a request, and as much of the body as fits. o.mu is held; request releases it. It reports
+// false, and the call is over, where the head is too large for a frame: http.Server.MaxHeaderBytes may allow any size.
+func (o *outbound) request(c *call, r *http.Request, flags, hops byte, body []byte) (rest []byte, ok bool) {
 	first := body
 	if len(first) > chunk {
 		first, rest = body[:chunk], body[chunk:]
@@ -106,11 +112,14 @@ func (o *outbound) request(c *call, r *http.Request, flags, hops byte, body []by
 	start := len(b)
 	b = appendFrame(b, kindHead, c.id)
 	b = appendRequest(b, r, flags, hops, scratch[:0])
-	b = append(b, first...)
-	o.pending = endFrame(b, start)
+	if ok = len(b)-start <= maxHead; ok {
+		o.pending = endFrame(append(b, first...), start)
+	} else {
+		o.remove(c)
+	}
 	buffers.Put(scratch)
 	o.release(true)
-	return rest
+	return rest, ok
 }
 
 // sendRest sends what did not fit into the first frame. It reports false where the client went.

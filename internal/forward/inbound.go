@@ -186,12 +186,16 @@ func (in *inbound) remove(s *served) {
 	}
 }
 
-// appendAnswerFrame appends an answer's head, with what there is of its body.
+// appendAnswerFrame appends an answer's head, with what there is of its body. A head that is too large for a frame breaks the
+// answer off, and not the line.
 func appendAnswerFrame(b []byte, id uint32, flags byte, status int, h http.Header, body []byte) []byte {
 	scratch := buffers.Get().(*buffer)
 	start := len(b)
 	b = appendAnswer(appendFrame(b, kindHead, id), flags, status, h, scratch[:0])
 	buffers.Put(scratch)
+	if len(b)-start > maxHead {
+		return appendEmpty(b[:start], kindAbort, id)
+	}
 	return endFrame(append(b, body...), start)
 }
 

@@ -180,6 +180,7 @@ func (o *outbound) frame(f frame) error {
 		}
 		if err = c.receive(f.payload[1:], f.payload[0]); err == nil && f.payload[0]&flagEnd != 0 {
 			o.remove(c)
+			c.deafen()
 		}
 	case kindAbort:
 		c.settle(nil, errAbort)
@@ -215,18 +216,25 @@ func (o *outbound) head(c *call, payload []byte) error {
 	if len(a.body) > window {
 		return errWindow
 	}
-	c.mu.Lock()
 	if a.flags&flagEnd != 0 {
 		o.remove(c)
-		c.outEnd = true // nobody wants the rest of the request's body
-		c.cond.Broadcast()
+		c.deafen()
 	} else {
+		c.mu.Lock()
 		c.open -= len(a.body)
 		c.taken = len(a.body) // it is read with the head
+		c.mu.Unlock()
 	}
-	c.mu.Unlock()
 	c.settle(payload, nil)
 	return nil
+}
+
+// deafen ends what we say: the answer is complete, so nobody wants the rest of the request's body.
+func (c *call) deafen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outEnd = true
+	c.cond.Broadcast()
 }
 
 func readCredit(s *stream, payload []byte) error {

@@ -60,6 +60,7 @@ func (p *Peers) passThrough(o *outbound, c *call, w http.ResponseWriter, r *http
 
 // wake has what came written to the client.
 func (t *tunnel) wake() {
+	t.last()
 	t.mu.Lock()
 	if t.writing || t.closed {
 		t.again = true
@@ -73,8 +74,16 @@ func (t *tunnel) wake() {
 	}
 }
 
+// last gives the client time for the last words, once the other node has said them. A write that waits already is ended too.
+func (t *tunnel) last() {
+	if t.c.ended() {
+		t.conn.SetWriteDeadline(time.Now().Add(lastWords))
+	}
+}
+
 // write writes what came to the client, until there is nothing.
 func (t *tunnel) write(first []byte) {
+	t.last() // it may have been said before there was somebody to wake
 	if len(first) > 0 {
 		if _, err := t.conn.Write(first); err != nil {
 			t.close()
@@ -89,9 +98,6 @@ func (t *tunnel) write(first []byte) {
 			return
 		}
 		if len(data) > 0 {
-			if t.c.ended() {
-				t.conn.SetWriteDeadline(time.Now().Add(lastWords))
-			}
 			if _, err := t.conn.Write(data); err != nil {
 				t.c.consumed(len(data))
 				t.close()
