@@ -162,7 +162,7 @@ func (s *session) write(b []byte) error {
 		s.buf = binary.BigEndian.AppendUint64(s.buf, s.id)
 		s.buf = binary.BigEndian.AppendUint64(s.buf, s.sent)
 		s.buf = append(s.buf, b[:n]...)
-		if err := p.send(s.x.id, s.buf); err != nil {
+		if err := p.send(p.ctx, s.x.id, s.buf); err != nil {
 			return err
 		}
 		b = b[n:]
@@ -214,8 +214,8 @@ func appendReset(id uint64) []byte {
 }
 
 // send sends a message over the carrier.
-func (p *Peers) send(to string, data []byte) error {
-	ctx, cancel := context.WithTimeout(p.ctx, sendWithin)
+func (p *Peers) send(ctx context.Context, to string, data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, sendWithin)
 	defer cancel()
 	p.count.carrierOut.Add(1)
 	return p.node.Send(ctx, to, data)
@@ -279,7 +279,7 @@ func (x *peer) asks(id, number uint64, data []byte) {
 			x.replying = x.replying || tell
 			x.mu.Unlock()
 			if tell {
-				x.once(func() { x.p.send(x.id, appendReset(id)) })
+				x.once(func() { x.p.send(x.p.ctx, x.id, appendReset(id)) })
 			}
 			return
 		}

@@ -13,6 +13,20 @@
 //
 // While there is no link, the same frames go over the cluster's carrier, numbered, so that it is noticed when one is lost.
 //
+// # A node that is killed
+//
+// Its clients are to begin anew within two seconds, and no client of a node that lives. The cluster declares it dead after its
+// DeadAfter only, three seconds; until then, for each way in which another node may know it:
+//
+//   - It has a link. The link ends with its process, and what is under way is answered by Options.Gone at once. Who comes next has it
+//     dialled again and greeted (connect). Where it takes no connections and does not answer within half a second, it is
+//     silent: nobody waits for it until it has answered a greeting, which is sent again with longer and longer pauses.
+//   - It was never met, or its link cannot be made again for another reason. It is greeted for a second, and less where the bus
+//     can count and says twice that nobody listens for it ([cluster.Node.Listens]).
+//   - It is asked over the carrier. What is under way there ends when the cluster declares it dead.
+//
+// A node that hangs is not killed. What is under way on its line ends when it has left a ping unanswered.
+//
 // # Promises
 //
 //   - A request is sent once. When the way breaks or the owner dies before it has answered, Options.Gone answers at once, and

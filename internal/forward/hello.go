@@ -8,14 +8,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"time"
+
+	"github.com/atollhq/atoll/cluster"
 )
 
 const (
-	greetWithin = time.Second
-	greetDead   = 500 * time.Millisecond // one that takes no connections any more
-	greetAgain  = 250 * time.Millisecond // a message may be lost
-	maxURL      = 2048
-	maxURLs     = 4
+	maxURL  = 2048
+	maxURLs = 4
 )
 
 var errNoAnswer = errors.New("forward: the other node does not answer: it does not forward, or the cluster's carrier is away")
@@ -35,7 +34,8 @@ type greeting struct {
 	card  chan card // holds one
 }
 
-// greet asks the node for its card.
+// greet asks the node for its card, again and again within the time. It ends early where the node is no member any more, and
+// where the cluster has said twice that nobody listens for it: once is not enough, as a living node's subscription may be on its way back.
 func (x *peer) greet(within time.Duration) (card, error) {
 	p := x.p
 	var b [8]byte
@@ -51,20 +51,25 @@ func (x *peer) greet(within time.Duration) (card, error) {
 	defer cancel()
 	again := time.NewTicker(greetAgain)
 	defer again.Stop()
-	for {
-		if err := p.send(x.id, msg); err != nil {
+	for deaf := 0; deaf < 2 && ctx.Err() == nil; {
+		if err := p.send(ctx, x.id, msg); errors.Is(err, cluster.ErrUnknownNode) || errors.Is(err, cluster.ErrClosed) {
 			return card{}, err
-		}
+		} // after another error the next may arrive
 		select {
 		case c := <-g.card:
 			return c, nil
 		case <-again.C:
-			if !p.node.Listens(ctx, x.id) {
-				return card{}, errNoAnswer
+			if deaf++; p.node.Listens(ctx, x.id) {
+				deaf = 0
 			}
 		case <-ctx.Done():
-			return card{}, errNoAnswer
 		}
+	}
+	select {
+	case c := <-g.card: // just in time
+		return c, nil
+	default:
+		return card{}, errNoAnswer
 	}
 }
 
@@ -85,7 +90,7 @@ func (x *peer) helloed(nonce, instance uint64) {
 		msg := []byte{mailVersion, mailCard}
 		msg = binary.BigEndian.AppendUint64(msg, nonce)
 		c := card{instance: p.instance, machine: p.machine, never: p.place.never, key: p.keyFor(x.id, instance), urls: p.place.urls()}
-		p.send(x.id, c.append(msg))
+		p.send(p.ctx, x.id, c.append(msg))
 	})
 }
 

@@ -37,12 +37,11 @@ import (
 const (
 	linkProtocol = "atoll-link/1"
 	linkHeader   = "Atoll-Link"
-	dialWithin   = 5 * time.Second
-	redialWithin = time.Second // a node that was there a moment ago
 )
 
 var (
-	errForged = errors.New("forward: the answer is not the other node's: the URL leads to somebody else")
+	errRefused = errors.New("forward: no connection to the other node")
+	errForged  = errors.New("forward: the answer is not the other node's: the URL leads to somebody else")
 )
 
 // linkCode is the code of a request for a link, or of its answer.
@@ -106,7 +105,7 @@ func (x *peer) dialURL(ctx context.Context, u *url.URL, c *card) (conn net.Conn,
 		host = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	}
 	if conn, err = p.o.Dial(ctx, "tcp", host); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	raw := conn
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
@@ -135,7 +134,7 @@ func (x *peer) dialURL(ctx context.Context, u *url.URL, c *card) (conn net.Conn,
 		conn = secure
 	}
 	instance := fmt.Sprintf("%016x", p.instance)
-	number := strconv.FormatInt(time.Now().UnixNano(), 10)
+	number := strconv.FormatUint(p.dialled.Add(1), 10)
 	head := "GET " + u.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host + "\r\nConnection: Upgrade\r\nUpgrade: " + linkProtocol +
 		"\r\n" + linkHeader + ": " + strings.Join([]string{p.self, instance, number, linkCode(c.key, "ask", p.self, x.id, instance, number)}, " ") + "\r\n\r\n"
 	if _, err := conn.Write([]byte(head)); err != nil {

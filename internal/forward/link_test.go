@@ -43,7 +43,7 @@ func TestForgedLinks(t *testing.T) {
 		"for another node":      request("a", ours, later, string(key), "c"),
 		"another instance":      request("a", ours+1, later, string(key), "b"),
 		"one that was not here": request("a", ours+1, later, string(b.keyFor("a", ours+1)), "b"),
-		"an earlier number":     request("a", ours, "1", string(key), "b"),
+		"an earlier number":     request("a", ours, fmt.Sprint(count-1), string(key), "b"),
 		"the same number":       request("a", ours, fmt.Sprint(count), string(key), "b"),
 		"a number that is none": request("a", ours, "-1", string(key), "b"),
 		"a changed code":        good[:len(good)-1] + "g",

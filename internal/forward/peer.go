@@ -18,6 +18,13 @@ const (
 	longestPause = 15 * time.Second
 	stable       = 10 * time.Second // a link that lived so long is no sign of trouble
 
+	// See "A node that is killed" in the documentation of the package.
+	dialWithin   = 5 * time.Second        // at one URL
+	redialWithin = time.Second            // likewise, of a node that had a link a moment ago
+	greetWithin  = time.Second            // until a node has to say its first word
+	greetDead    = 500 * time.Millisecond // one that takes no connections any more
+	greetAgain   = 250 * time.Millisecond // a message may be lost
+
 	// In ticks, which are seconds.
 	pingAfter   = 4  // silence on a line where something is under way
 	pongWithin  = 6  // an answer to a ping
@@ -120,19 +127,20 @@ func (x *peer) reach(ctx context.Context) (*outbound, error) {
 	}
 }
 
-// connect greets the node, and makes a link to it if it can be reached. One whose last link broke is dialled first: where
+// connect greets the node, and makes a link to it if it can be reached. One that had a link is dialled first: where
 // nobody listens any more it is most likely dead, and who wants something of it should not wait long.
 func (x *peer) connect() {
 	x.mu.Lock()
-	known, again := x.card, !x.linked.IsZero()
+	known, again := x.card, !x.linked.IsZero() && len(x.card.urls) > 0
 	x.mu.Unlock()
 	var o *outbound
 	var err error
 	refused := false
 	within := greetWithin
 	if again {
-		if o, err = x.dial(known, redialWithin); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			refused, within = true, greetDead
+		o, err = x.dial(known, redialWithin)
+		if refused = errors.Is(err, errRefused) && !errors.Is(err, context.DeadlineExceeded); refused {
+			within = greetDead
 		}
 	}
 	if o == nil {
@@ -159,17 +167,22 @@ func (x *peer) connect() {
 		}
 	}
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	x.meet()
 	x.connecting = false
 	if o != nil && x.left == nil && !o.isDead() {
 		x.link, x.linked, x.complained = o, time.Now(), false
 		x.best.Store(o)
+		x.mu.Unlock()
 		return
 	}
 	x.back()
-	if err != nil && err != errNoURL && x.p.ctx.Err() == nil && x.left == nil && !x.complained {
-		x.complained = true
+	complain := err != nil && err != errNoURL && x.p.ctx.Err() == nil && x.left == nil && !x.complained
+	x.complained = x.complained || complain
+	x.mu.Unlock()
+	if o != nil {
+		o.fail(errLeft) // the node left while it was dialled: nobody else knows of this link
+	}
+	if complain {
 		x.p.log.Warn("forward: no link to another node: requests go over the cluster's carrier, which costs more", "node", x.id, "err", err)
 	}
 }
@@ -201,9 +214,11 @@ func (x *peer) lost(o *outbound) {
 		if time.Since(x.linked) >= stable {
 			x.pause, x.hasty = 0, false
 		}
-		if !x.hasty {
+		switch {
+		case x.card.instance == 0: // it forwards no more, as it said: next stays
+		case !x.hasty:
 			x.hasty, x.next = true, time.Time{}
-		} else {
+		default:
 			x.back()
 		}
 	}
@@ -227,6 +242,7 @@ func (x *peer) leave(cause error) {
 	if x.left == nil {
 		x.left = cause
 	}
+	x.meet() // a dial that hangs holds up nobody
 	outs, ins := x.lines()
 	met := x.inConn != 0
 	x.mu.Unlock()

@@ -86,6 +86,7 @@ type Peers struct {
 	mail    mailroom
 	tunnels tunnels
 	count   counters
+	dialled atomic.Uint64 // the number of the last request for a link
 
 	mu     sync.Mutex
 	closed bool
