@@ -34,9 +34,9 @@ type report struct {
 	Back   map[string]int // ms until the last client of a mode was served again
 	Others []string       // clients of other nodes that lost their connection
 	Why    map[string]int
-	// How busy the machine was meanwhile: ms that the crowd's process was late itself, and that an echo took of
-	// a client that had nothing to do with it, at most.
-	Lag, Slowest int
+	// How busy the machine was meanwhile: ms that the crowd's process was late itself, and that it took a client to
+	// be connected and served, at most, which came to another node without the program in between.
+	Lag, Usual int
 
 	Drops, Away []string // who lost its connection, and why; who has none
 }

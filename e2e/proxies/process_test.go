@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -103,14 +104,20 @@ func accepts(addr string) func() error {
 	}
 }
 
-// freePort returns a port of 127.0.0.1 that nobody has. It is below those that the system gives to outgoing
-// connections, so that it is still free when a node that was killed wants it again.
+var given sync.Map // ports that freePort has returned
+
+// freePort returns a port of 127.0.0.1 that nobody has, and none twice: HAProxy would share it. It is below those that the
+// system gives to outgoing connections, so that it is still free when a node that was killed wants it again.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		port := 12_000 + rand.IntN(20_000)
-		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			l.Close()
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if _, twice := given.LoadOrStore(port, true); !twice {
 			return port
 		}
 	}

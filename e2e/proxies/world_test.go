@@ -129,3 +129,11 @@ func (all nodes) named(id string) *node {
 	}
 	return nil
 }
+
+// besides returns a node that is not x.
+func (all nodes) besides(x *node) *node {
+	if all[0] == x {
+		return all[1]
+	}
+	return all[0]
+}
