@@ -8,11 +8,10 @@ import (
 	"strings"
 )
 
-// A seenCookie is a cookie as it was set first.
+// A seenCookie is a cookie as it was set last.
 type seenCookie struct {
 	*http.Cookie
-	line   string // without the value
-	shakes int    // handshakes that set it
+	line string // without the value
 }
 
 // note keeps what an answer tells of the deployment.
@@ -28,11 +27,18 @@ func (v *visit) note(a *answer) {
 		if err != nil || len(v.seen) > 20 {
 			continue
 		}
-		s := v.seen[c.Name]
-		s.Cookie, s.line = c, strings.Replace(line, "="+c.Value, "=…", 1)
-		s.shakes++
-		v.seen[c.Name] = s
+		v.seen[c.Name] = seenCookie{c, withoutValue(line)}
 	}
+}
+
+// withoutValue is a Set-Cookie without what it sets: whoever reads a report need not know that, however it is quoted.
+func withoutValue(line string) string {
+	pair, attributes, _ := strings.Cut(line, ";")
+	name, _, _ := strings.Cut(pair, "=")
+	if attributes = strings.TrimSpace(attributes); attributes != "" {
+		attributes = "; " + attributes
+	}
+	return strings.TrimSpace(name) + "=…" + attributes
 }
 
 // cookies looks at the cookies that were set.

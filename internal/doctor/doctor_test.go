@@ -228,3 +228,25 @@ func TestEnd(t *testing.T) {
 		t.Errorf("got %v, want the end of the context", err)
 	}
 }
+
+// A report has no cookie's value, and takes no hint for an answer.
+func TestHintsAndSecrets(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Add("Set-Cookie", `quoted="secret"; Path=/; HttpOnly`)
+		w.Header().Add("Set-Cookie", "spaced = secret")
+		w.Header().Add("Set-Cookie", "plain=secret; SameSite=None")
+		fmt.Fprint(w, `0{"sid":"x","upgrades":[],"pingInterval":100,"pingTimeout":100,"maxPayload":100}`)
+	}))
+	defer web.Close()
+	r, err := Check(t.Context(), web.URL, &Options{Sessions: 2, Quick: true, Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := fmt.Sprintf("%+v", r); strings.Contains(all, "secret") || !strings.Contains(all, "quoted=…; Path=/; HttpOnly") {
+		t.Errorf("got %s, want the cookies without their values", all)
+	}
+	if r.Find("cookie-none-insecure") == nil || r.Find("not-socketio") != nil {
+		t.Errorf("got %+v, want the answer behind the hints looked at", r.Findings)
+	}
+}

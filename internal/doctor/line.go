@@ -236,9 +236,15 @@ func (q *request) patience(v *visit) time.Duration {
 func (l *line) receive(q request, began time.Time) (*answer, error) {
 	l.SetReadDeadline(time.Now().Add(q.patience(l.v)))
 	l.budget = allowance
-	res, err := http.ReadResponse(l.r, &http.Request{Method: q.method})
-	if err != nil {
-		return nil, err
+	var res *http.Response
+	for range 6 { // what comes before the answer (100, 103) is none
+		var err error
+		if res, err = http.ReadResponse(l.r, &http.Request{Method: q.method}); err != nil {
+			return nil, err
+		}
+		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+			break
+		}
 	}
 	a := &answer{asked: q.method + " " + short(q.target), status: res.StatusCode, header: res.Header}
 	if res.StatusCode != http.StatusSwitchingProtocols {
