@@ -18,6 +18,7 @@ import (
 func TestAsk(t *testing.T) {
 	for _, m := range media {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel() // they wait half of the time
 			w := startWorld(t, m)
 			for name, a := range w.askers() {
 				t.Run(name, func(t *testing.T) { w.ask(t, a) })
@@ -45,6 +46,14 @@ func (w *world) ask(t *testing.T, a asker) {
 		return s
 	}
 	start := time.Now()
+	equal := func(t testing.TB, what string, got, want []string) {
+		t.Helper()
+		if d := time.Since(start); d > 4*time.Second {
+			t.Errorf("%s: got it after %v, want it at once: somebody was waited for", what, d)
+		}
+		equal(t, what, got, want)
+		start = time.Now()
+	}
 	equal(t, "acks of all", a.askAll(t, who{}, "ask", 1, []byte("bin")), ack(everybody...))
 	equal(t, "acks of a room", a.askAll(t, who{in: []string{"red"}}, "ask", object{"q": 1}), ack("a1", "b1", "j1"))
 	equal(t, "acks without some", a.askAll(t, who{except: []string{"red"}}, "ask"), ack("b2", "j2"))
@@ -72,9 +81,6 @@ func (w *world) ask(t *testing.T, a asker) {
 		want = want[:3]
 	}
 	equal(t, "answers of servers", a.serverAsk(t, "question", object{"n": 1}, "x"), want)
-	if d := time.Since(start); d > 4*time.Second {
-		t.Errorf("got all answers after %v, want them at once: somebody was waited for", d)
-	}
 	for _, n := range []*goNode{w.a, w.b} {
 		for len(n.told) > 0 {
 			<-n.told

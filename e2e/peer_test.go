@@ -169,7 +169,7 @@ func (p *peer) try(do string, o object) (json.RawMessage, error) {
 			return r.Result, errors.New(r.Error)
 		}
 		return r.Result, nil
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		return nil, fmt.Errorf("no answer to %s", line)
 	}
 }
@@ -246,12 +246,12 @@ func text(values ...any) string {
 	return strings.Join(s, ", ")
 }
 
-// eventually waits until ok, for ten seconds at most.
+// eventually waits until ok, for half a minute at most.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s, got no: %s", what)
+			t.Fatalf("after 30 s, got no: %s", what)
 		}
 	}
 }

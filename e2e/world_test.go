@@ -131,6 +131,7 @@ func wantOnly(t testing.TB, got map[string][]string, names []string, events ...s
 func TestTell(t *testing.T) {
 	for _, m := range media {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel() // they wait half of the time
 			w := startWorld(t, m)
 			for name, act := range w.actors(t) {
 				t.Run(name, func(t *testing.T) { w.tell(t, act) })

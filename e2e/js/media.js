@@ -15,7 +15,8 @@ async function redis(url) {
 }
 
 function postgres(url) {
-  const pool = new Pool({ connectionString: url });
+  // The adapter keeps one connection to listen, and publishes on any other: with more than one they overtake each other.
+  const pool = new Pool({ connectionString: url, max: 2 });
   pool.on("error", () => {});
   open.push(pool);
   return pool;
