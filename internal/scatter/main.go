@@ -118,7 +118,8 @@ func (c *crowd) open(n int) error {
 				if i >= n {
 					return
 				}
-				s := &session{c: c, owner: i % c.owners}
+				s := &session{c: c}
+				s.owner.Store(int64(i % c.owners))
 				if err := s.open(); err != nil {
 					failed.Store(&err)
 					return

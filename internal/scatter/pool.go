@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -98,10 +99,8 @@ func (n *node) take() (*conn, error) {
 		return c, nil
 	}
 	n.mu.Unlock()
-	d := net.Dialer{Timeout: 5 * time.Second}
-	raw, err := d.Dial("tcp", n.addr)
+	raw, err := n.dial()
 	if err != nil {
-		n.dead.Store(true)
 		return nil, errUnsent
 	}
 	c := &conn{Conn: raw, br: bufio.NewReaderSize(raw, 1024)}
@@ -109,6 +108,25 @@ func (n *node) take() (*conn, error) {
 	n.busy[c] = struct{}{}
 	n.mu.Unlock()
 	return c, nil
+}
+
+// dial connects to the node. Only one that refuses is dead: a busy one may be late, and is asked again.
+func (n *node) dial() (net.Conn, error) {
+	c, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial("tcp", n.addr)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		n.dead.Store(true)
+	}
+	return c, err
+}
+
+// look sees whether the node is dead, as a connection to it broke.
+func (n *node) look() {
+	if n.dead.Load() {
+		return
+	}
+	if c, err := n.dial(); err == nil {
+		c.Close()
+	}
 }
 
 func (n *node) give(c *conn) {

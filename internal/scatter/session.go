@@ -8,13 +8,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // A session is one client.
 type session struct {
 	c     *crowd
-	owner int
+	owner atomic.Int64 // index of the node
 
 	sending sync.Mutex // one POST at a time
 	mu      sync.Mutex
@@ -32,7 +33,7 @@ const path = "/socket.io/?EIO=4&transport=polling"
 
 // open begins a session on its owner and enters the namespace.
 func (s *session) open() error {
-	n := s.c.pool.nodes[s.owner]
+	n := s.c.pool.nodes[s.owner.Load()]
 	status, body, err := s.c.pool.do(n, http.MethodGet, path+"&t="+token(), "")
 	if err != nil {
 		return err
@@ -78,14 +79,14 @@ func (s *session) end(err error) {
 	s.pending = nil
 	s.mu.Unlock()
 	s.c.mu.Lock()
-	s.c.ended[fmt.Sprintf("owner %d: %v", s.owner, err)]++
+	s.c.ended[fmt.Sprintf("owner %d: %v", s.owner.Load(), err)]++
 	s.c.mu.Unlock()
 }
 
 func (s *session) reopen() bool {
 	start := time.Now()
 	for !s.c.over() {
-		s.owner = (s.owner + 1) % s.c.owners
+		s.owner.Store((s.owner.Load() + 1) % int64(s.c.owners))
 		err := s.open()
 		if err == nil {
 			s.c.mu.Lock()
@@ -135,16 +136,19 @@ func (s *session) poll() error {
 // request sends a request to a node, and to another where it was not sent, or may be sent again.
 func (s *session) request(method, target, body string) (int, string, error) {
 	for {
-		n := s.c.pool.choose(s.owner)
+		n := s.c.pool.choose(int(s.owner.Load()))
 		if n == nil {
 			return 0, "", errUnsent
 		}
 		status, answer, err := s.c.pool.do(n, method, target, body)
 		if errors.Is(err, errUnsent) && !s.c.pool.sticky {
+			if !n.dead.Load() {
+				time.Sleep(10 * time.Millisecond)
+			}
 			continue
 		}
 		if broken := (*brokenError)(nil); errors.As(err, &broken) {
-			n.dead.Store(true)
+			n.look()
 			if method == http.MethodGet && !s.c.pool.sticky {
 				s.c.retried.Add(1)
 				continue
@@ -175,7 +179,7 @@ func (s *session) echo() {
 		s.mu.Unlock()
 		return
 	}
-	sid := s.sid
+	sid, owner := s.sid, s.owner.Load()
 	s.sent++
 	n := s.sent
 	s.pending[n] = time.Now()
@@ -194,7 +198,7 @@ func (s *session) echo() {
 	s.mu.Unlock()
 	if same { // the poll finds out about the rest
 		s.c.mu.Lock()
-		s.c.ended[fmt.Sprintf("(owner %d: %v)", s.owner, err)]++
+		s.c.ended[fmt.Sprintf("(owner %d: %v)", owner, err)]++
 		s.c.mu.Unlock()
 	}
 }
