@@ -24,7 +24,6 @@ import (
 )
 
 const (
-	rate   = 100 // sessions that are asked to go in a second
 	others = 3   // official clients of each kind
 	pause  = 400 * time.Millisecond
 	maxLen = 200_000 // of the stream: each client that moves adds to it
@@ -90,12 +89,17 @@ func crowd(t *testing.T) int {
 	return 3000
 }
 
+// pace returns how many sessions of n are asked to go in a second: a node's third of them takes some seconds, so that all
+// at once would be far beyond it.
+func pace(n int) int { return min(100, n/12) }
+
 // Three nodes are drained and replaced in turn. Every client keeps its session, sees every event once, and moves
 // once for each node that is replaced, at most; and they do not all come at once.
 //
 // With the race detector 600 clients take part; ATOLL_TEST_ROLLING says how many else.
 func TestRollingRestart(t *testing.T) {
 	begun, n := time.Now(), crowd(t)
+	rate := pace(n)
 	addr := redistest.Start(t).Addr()
 	bin := build(t)
 	fresh := func() *node {
