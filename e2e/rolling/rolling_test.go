@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	others = 3   // official clients of each kind
+	others = 3 // official clients of each kind
 	pause  = 400 * time.Millisecond
 	maxLen = 200_000 // of the stream: each client that moves adds to it
 )
