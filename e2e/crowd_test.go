@@ -10,18 +10,35 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// build compiles a command of this module.
+// built are the commands that were compiled, which the tests share.
+var built struct {
+	sync.Mutex
+	dir string // is made by TestMain
+	at  map[string]string
+}
+
+// build compiles a command of this module, once.
 func build(t testing.TB, pkg string) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	built.Lock()
+	defer built.Unlock()
+	if bin := built.at[pkg]; bin != "" {
+		return bin
+	}
+	bin := filepath.Join(built.dir, filepath.Base(pkg))
 	cmd := exec.Command("go", "build", "-o", bin, "../"+pkg)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build %s: %v\n%s", pkg, err, out)
 	}
+	if built.at == nil {
+		built.at = make(map[string]string)
+	}
+	built.at[pkg] = bin
 	return bin
 }
 
