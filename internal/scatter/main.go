@@ -5,7 +5,7 @@
 //	scatter -nodes host:port,host:port,... [-owners N] [-sessions N] [-rate N] [-sticky]
 //
 // It opens the sessions, prints "ready", sends echoes at the given rate, and a broadcast now and
-// then, until its standard input ends; then it waits (20 seconds at most) for what is still under way, prints
+// then, until its standard input ends; then it waits (a minute at most) for what is still under way, prints
 // a Report as JSON, and ends. Sessions are opened on the first -owners nodes only, so the others own none.
 // A node whose connections are refused is not asked again; a GET whose connection broke is sent once more to
 // another node, as proxies do, a POST is not.
@@ -194,7 +194,7 @@ func (c *crowd) announce(pause time.Duration, stop <-chan struct{}) {
 
 // finish waits for what is under way, closes the sessions, and adds up.
 func (c *crowd) finish() *Report {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && c.waiting() > 0; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && c.waiting() > 0; time.Sleep(20 * time.Millisecond) {
 	}
 	c.mu.Lock()
 	c.closing = true

@@ -43,12 +43,15 @@ func (s *session) open() error {
 		return fmt.Errorf("handshake: got %d %s", status, body)
 	}
 	s.mu.Lock()
-	s.sid, s.up, s.sent, s.next = sid, true, 0, 1
+	s.sid, s.sent, s.next = sid, 0, 1
 	s.pending, s.unsure, s.heard = make(map[int]time.Time), make(map[int]bool), make(map[string]int)
 	s.mu.Unlock()
 	if err := s.post("40"); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
+	s.mu.Lock()
+	s.up = true
+	s.mu.Unlock()
 	return nil
 }
 
