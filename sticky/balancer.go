@@ -35,7 +35,7 @@ type Balancer struct {
 	refused    [reasons]atomic.Uint64
 	latency    [operations]histogram
 	changes    atomic.Uint64 // successful calls of Reconfigure
-	failures   atomic.Uint64 // and others
+	failures   atomic.Uint64 // and others, and of ReloadFailed
 
 	changing sync.Mutex                 // held while backends or options change; before mu
 	found    []*finding                 // of each Discovery; changing guards it

@@ -209,6 +209,9 @@ func (l *Balancer) Reconfigure(opts *Options) (restart []string, err error) {
 	return differing(&next, &o), nil
 }
 
+// ReloadFailed counts, for [Balancer.Metrics], a configuration that made no sense before there were options to call Reconfigure with.
+func (l *Balancer) ReloadFailed() { l.failures.Add(1) }
+
 // differing returns the names of the fields of plain values that differ between a and b.
 func differing(a, b *Options) (names []string) {
 	x, y := reflect.ValueOf(*a), reflect.ValueOf(*b)

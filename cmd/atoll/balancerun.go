@@ -24,6 +24,7 @@ type balanceRun struct {
 	flags *balanceFlags
 	file  *balanceconf.File // in force; the goroutine of attend has it
 	b     *sticky.Balancer
+	seen  string               // the stamp of the configuration; taken before it is read
 	log   *sticky.LogFile      // nil where there is none
 	certs *sticky.Certificates // nil without TLS
 
@@ -32,15 +33,20 @@ type balanceRun struct {
 
 // run balances until ctx ends.
 func (b *balanceFlags) run(ctx context.Context, out io.Writer) (err error) {
+	seen := stampOf(b.config)
 	f, o, err := b.load()
 	if err != nil {
 		return usageError{err}
+	}
+	certs, err := certificates(f)
+	if err != nil {
+		return err
 	}
 	if b.check {
 		fmt.Fprintf(out, "The configuration makes sense: %s.\n", summary(o))
 		return nil
 	}
-	r := &balanceRun{flags: b, file: f, again: make(chan os.Signal, 1), rotate: make(chan os.Signal, 1)}
+	r := &balanceRun{flags: b, file: f, seen: seen, certs: certs, again: make(chan os.Signal, 1), rotate: make(chan os.Signal, 1)}
 	watchSignals(r.again, r.rotate)
 	defer signal.Stop(r.again)
 	defer signal.Stop(r.rotate)
@@ -52,15 +58,6 @@ func (b *balanceFlags) run(ctx context.Context, out io.Writer) (err error) {
 		}
 		defer r.log.Close()
 		o.AccessLog = r.log.Log
-	}
-	var files []sticky.CertificateFile
-	for _, c := range f.Listen.TLS {
-		files = append(files, sticky.CertificateFile{Cert: f.In(c.Cert), Key: f.In(c.Key)})
-	}
-	if len(files) > 0 {
-		if r.certs, err = sticky.LoadCertificates(o.Logger, files...); err != nil {
-			return fmt.Errorf("cannot use the certificate: %w", err)
-		}
 	}
 	ln, url, err := (&listenFlags{host: b.host, port: b.port}).listen()
 	if err != nil {
@@ -107,6 +104,22 @@ func (b *balanceFlags) run(ctx context.Context, out io.Writer) (err error) {
 	return nil
 }
 
+// certificates reads those that f names. It returns nil where there are none.
+func certificates(f *balanceconf.File) (*sticky.Certificates, error) {
+	var files []sticky.CertificateFile
+	for _, c := range f.Listen.TLS {
+		files = append(files, sticky.CertificateFile{Cert: f.In(c.Cert), Key: f.In(c.Key)})
+	}
+	if len(files) == 0 {
+		return nil, nil
+	}
+	c, err := sticky.LoadCertificates(slog.Default(), files...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the certificate: %w", err)
+	}
+	return c, nil
+}
+
 // admin serves the pages for people and programs that look after the balancer, where that is wanted.
 func (r *balanceRun) admin() (stop func(), url string, err error) {
 	a := r.file.Admin
@@ -142,7 +155,6 @@ func (r *balanceRun) admin() (stop func(), url string, err error) {
 func (r *balanceRun) attend(ctx context.Context) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	seen := stampOf(r.flags.config)
 	for {
 		select {
 		case <-ctx.Done():
@@ -160,13 +172,13 @@ func (r *balanceRun) attend(ctx context.Context) {
 					slog.Error("certificates stay as they are", "err", err)
 				}
 			}
-			seen = stampOf(r.flags.config)
+			r.seen = stampOf(r.flags.config)
 		case <-t.C:
 			now := stampOf(r.flags.config)
-			if now == seen || now == "" {
+			if now == r.seen || now == "" {
 				continue
 			}
-			seen = now
+			r.seen = now
 		}
 		r.reload()
 	}
@@ -195,6 +207,8 @@ func (r *balanceRun) reload() {
 	var restart []string
 	if err == nil {
 		restart, err = r.b.Reconfigure(o)
+	} else {
+		r.b.ReloadFailed()
 	}
 	if err != nil {
 		slog.Error("the configuration stays as it was: the new one makes no sense", "err", err)

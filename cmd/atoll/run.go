@@ -191,13 +191,16 @@ func (r *runner) command(p supervise.Place) *exec.Cmd {
 	return cmd
 }
 
+// upLimit is how long a process that serves may be out of the balancer's reach. Meanwhile no other is taken away.
+const upLimit = 15 * time.Second
+
 // up lets clients go to a process, and returns when they do.
 func (r *runner) up(addr string) {
 	r.mu.Lock()
 	r.addrs = append(r.addrs, addr)
 	r.setBackends()
 	r.mu.Unlock()
-	for range 200 {
+	for begun := time.Now(); time.Since(begun) < upLimit; time.Sleep(10 * time.Millisecond) {
 		for _, b := range r.balancer.Status().Backends {
 			if strings.HasSuffix(b.URL, "//"+addr) && b.State == sticky.Up {
 				r.mu.Lock()
@@ -210,7 +213,6 @@ func (r *runner) up(addr string) {
 				return
 			}
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	slog.Warn("the balancer does not reach a process", "address", addr)
 }
