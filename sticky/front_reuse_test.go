@@ -186,7 +186,7 @@ func TestFrontSecureNodeCloses(t *testing.T) {
 // What net/http serves is bounded as what the balancer serves by itself.
 func TestHandoverMaxBody(t *testing.T) {
 	n := start(t, "a", true)
-	_, s := balance(t, &Options{StatusPath: "/status", Front: Front{MaxBody: 1000}}, n.url)
+	l, s := balance(t, &Options{StatusPath: "/status", Front: Front{MaxBody: 1000}}, n.url)
 	const give = "GET /status HTTP/1.1\r\nHost: h\r\n\r\n"
 	for _, framing := range []string{
 		"Content-Length: 1001\r\n\r\n" + strings.Repeat("x", 1001),
@@ -195,15 +195,20 @@ func TestHandoverMaxBody(t *testing.T) {
 		a := dialLine(t, s)
 		a.say(give).hear("GET", 200)
 		a.say("POST /x HTTP/1.1\r\nHost: h\r\n"+framing).hear("POST", 413)
+		a.Close()
 	}
 	a := dialLine(t, s)
 	a.say(give).hear("GET", 200)
 	a.say("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"+strings.Repeat("x", 1000)).hear("POST", 200)
+	a.Close()
 	for _, request := range []string{"CONNECT h:80", "TRACE /x"} {
 		a := dialLine(t, s)
 		a.say(give).hear("GET", 200)
 		a.say(request+" HTTP/1.1\r\nHost: h\r\n\r\n").hear("GET", 405)
+		a.Close()
 	}
+	// net/http keeps a connection for half a second that it has broken off.
+	waitFor(t, "all connections are gone", func() bool { l.front.mu.Lock(); defer l.front.mu.Unlock(); return l.front.conns == 0 })
 }
 
 // Half a WebSocket ends at its own deadline, whatever WebSocketIdle says.
