@@ -37,9 +37,8 @@ at once, and its clients reconnect elsewhere. It works in front of Atoll nodes, 
 name their node, and of any other Socket.IO server, whose ids it learns.
 
 A configuration file (YAML) can say all that flags can, and more: weights, affinities in
-detail, limits, time-outs, certificates by name. It is read again when it changes and on
-SIGHUP, and no connection is dropped by that; a file that makes no sense changes nothing. A
-flag wins over the file. SIGUSR1 opens the access log anew, for rotation.`,
+detail, limits, certificates by name. It is read again when it changes and on SIGHUP, and drops no
+connection; a file that makes no sense changes nothing. A flag wins over the file. SIGUSR1 opens the access log anew.`,
 		Example: `  atoll balance --backend localhost:3001,localhost:3002,localhost:3003
   atoll balance --backend http://10.0.0.1:3000 --backend http://10.0.0.2:3000 --host 0.0.0.0 --port 80
   atoll balance --backend localhost:3001,localhost:3002 --admin 127.0.0.1:9000    status page, metrics
