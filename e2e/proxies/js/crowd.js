@@ -133,13 +133,20 @@ class Client {
 
 const nested = (i) => ({ i, text: "grüße, 世界 \u{1f3dd}", bytes: { deep: [crypto.randomBytes(40), { er: crypto.randomBytes(i) }] } });
 
-// heard says whether all have heard what those who spoke have said in their present lives.
-function heard(clients) {
-  return clients.every((c) => !c.back || clients.every((s) => {
-    if (!s.back) return true;
-    const n = c.told.get(`${s.name}#${s.life}`);
-    return n === s.sent || (n === undefined && (c.life > 0 || s.sent === 0));
-  }));
+// unheard names a client that has not heard all of what another one that spoke has said in its present life, or nothing.
+function unheard(clients) {
+  for (const c of clients.filter((c) => c.back)) {
+    for (const s of clients.filter((s) => s.back)) {
+      const n = c.told.get(`${s.name}#${s.life}`);
+      if (n !== s.sent && !(n === undefined && (c.life > 0 || s.sent === 0))) return `${c.name} (life ${c.life}): ${n} of ${s.sent} of ${s.name} (life ${s.life})`;
+    }
+  }
+  return "";
+}
+
+// allHeard waits for that.
+async function allHeard(clients) {
+  if (!(await until(30_000, () => !unheard(clients)))) problem("not all of what was told was heard:", unheard(clients));
 }
 
 const commands = {
@@ -172,7 +179,7 @@ const commands = {
     const clients = groups.get(group).filter((c) => c.back);
     await Promise.all(clients.flatMap((c) => [1, 2, 3, 4, 5].map((n) => c.echo(nested(n)))));
     for (let n = 0; n < 2; n++) for (const c of clients) c.say();
-    if (!(await until(15_000, () => heard(clients)))) problem("not all of what was told was heard");
+    await allHeard(clients);
     return { drops: drops(clients, 0) };
   },
   // large {group} has a client of each mode send a megabyte of text, and one of bytes, which is more when it is polled.
@@ -244,7 +251,7 @@ const commands = {
   async stop({ group }) {
     clearInterval(loading);
     const clients = groups.get(group);
-    if (!(await until(10_000, () => heard(clients)))) problem("not all of what was told was heard");
+    await allHeard(clients);
     return {};
   },
   // still {group} echoes once more, and tells who has lost a connection since it connected, when, and why.
