@@ -193,8 +193,8 @@ func (l *link) next(ctx context.Context) context.Context {
 // fail ends all sockets: nothing more is tried.
 func (l *link) fail(err error) {
 	for _, s := range l.list() {
-		s.gaveUp(err)
 		l.release(s)
+		s.gaveUp(err)
 	}
 }
 

@@ -315,8 +315,8 @@ func (s *Socket) enter(sess *session) {
 		}
 		s.mu.Unlock()
 	default:
-		s.gaveUp(err)
 		s.link.release(s)
+		s.gaveUp(err)
 	}
 }
 
@@ -385,15 +385,18 @@ func (s *Socket) packet(sess *session, p *protocol.Packet) error {
 	case protocol.Disconnect:
 		s.mu.Lock()
 		mine := s.sess == sess
-		if mine {
+		s.mu.Unlock()
+		if !mine {
+			break
+		}
+		s.link.release(s) // first: who hears of it may Connect at once
+		s.mu.Lock()
+		if s.sess == sess {
 			s.unlink(&DisconnectError{Reason: ReasonServerDisconnect})
 			s.wanted, s.asked = false, nil
 			s.answerCallers(&DisconnectError{Reason: ReasonServerDisconnect})
 		}
 		s.mu.Unlock()
-		if mine {
-			s.link.release(s)
-		}
 	case protocol.Event:
 		name, args, _, err := p.Event()
 		if err != nil {
@@ -507,13 +510,13 @@ func (s *Socket) refused(sess *session, data []byte) error {
 	case late:
 		return errLateRefusal
 	case mine:
-		s.gaveUp(e)
 		s.link.release(s)
+		s.gaveUp(e)
 	}
 	return nil
 }
 
-// gaveUp ends the wish to be connected: nothing more is tried.
+// gaveUp ends the wish to be connected: nothing more is tried. s was released before, so that who hears of it may Connect at once.
 func (s *Socket) gaveUp(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -546,8 +549,8 @@ func (s *Socket) lost(sess *session, cause *DisconnectError) {
 	switch {
 	case was:
 	case first && !s.link.cfg.RetryConnect:
-		s.gaveUp(cause)
 		s.link.release(s)
+		s.gaveUp(cause)
 	default:
 		s.failed(cause)
 	}

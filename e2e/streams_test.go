@@ -72,14 +72,15 @@ func TestStreamsRecovery(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { node.Close() })
-		srv = atoll.NewServer(&atoll.Options{Cluster: node, Recovery: &recovery.Options{}, Logger: quiet})
-		web := httptest.NewServer(srv)
+		own := atoll.NewServer(&atoll.Options{Cluster: node, Recovery: &recovery.Options{}, Logger: quiet})
+		srv = own // the last one emits
+		web := httptest.NewServer(own)
 		urls[i] = web.URL
 		t.Cleanup(func() {
-			srv.Close()
+			own.Close()
 			web.Close()
 		})
-		srv.Of("/").OnConnect(func(_ context.Context, s *atoll.Socket) error {
+		own.Of("/").OnConnect(func(_ context.Context, s *atoll.Socket) error {
 			if !s.Recovered() {
 				s.Join("red")
 			}

@@ -198,7 +198,7 @@ func TestDrainCommand(t *testing.T) {
 				t.Errorf("got %q, want that anna takes sessions", out)
 			}
 			connect(t, a, "/").post("1")
-			if out := run(t, 0, with("drain", "anna", "--no-wait", "--json")...); !strings.Contains(out, `"state":"announced"`) {
+			if out := run(t, 0, with("drain", "anna", "--lead", "1m", "--no-wait", "--json")...); !strings.Contains(out, `"state":"announced"`) {
 				t.Errorf("got %q, want announced", out)
 			}
 		})

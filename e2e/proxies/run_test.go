@@ -195,7 +195,7 @@ func (w *world) kill(t *testing.T, s *setUp, c *crowd, r *result) {
 			t.Errorf("%s of the killed node: got back after %d ms, want at most %d (%d ms is usual): %v, away %q", mode, ms, limit, watched.Usual, watched.Why, watched.Away)
 		}
 	}
-	if n := len(watched.Others); n > s.mayLose() || slices.ContainsFunc(watched.Others, unexplained) {
+	if n := len(watched.Others); n > s.mayLose() || slices.ContainsFunc(watched.Others, s.unexplained) {
 		t.Errorf("a node was killed: of the others, got %q, want none that lost its connection", watched.Others)
 	}
 	if len(calm.Drops) > 0 {
@@ -219,9 +219,11 @@ func (s *setUp) mayLose() int {
 
 // unexplained reports whether a client of another node should not have lost its connection in any case. Those may, without
 // stickiness, whose POST the killed node was passing on, or whose WebSocket, since it came too late for its session to
-// move there. A client that begins with a WebSocket is on its own node, and no living session is ever unknown.
-func unexplained(who string) bool {
-	return strings.HasPrefix(who, "websocket-") || strings.Contains(who, "(400)")
+// move there. A client that begins with a WebSocket is on its own node, and no living session is ever unknown. But Caddy 2.6
+// gives a POST that a dead node did not take to the next without its body: that ends the session, as any POST
+// that breaks off does, and its poll gets a 400 then.
+func (s *setUp) unexplained(who string) bool {
+	return strings.HasPrefix(who, "websocket-") || strings.Contains(who, "(400)") && s.program != "caddy"
 }
 
 func (r *result) note(watched report) {
