@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/atollhq/atoll/emitter"
 )
@@ -59,7 +60,22 @@ func startWorld(t testing.TB, m medium) *world {
 	for name := range cast {
 		w.connect(t, name)
 	}
+	w.warm(t)
 	return w
+}
+
+// warm waits until the Node.js nodes hear what others send: on streams they miss what comes before their first read.
+func (w *world) warm(t testing.TB) {
+	t.Helper()
+	own, last := goActor{w.a}, time.Time{}
+	eventually(t, "Node.js nodes that hear", func() bool {
+		if time.Since(last) > 50*time.Millisecond {
+			own.emit(t, who{}, "warm")
+			last = time.Now()
+		}
+		return slices.Contains(w.clients.of("j1"), "warm()") && slices.Contains(w.clients.of("j2"), "warm()")
+	})
+	w.barrier(t, own, everybody...)
 }
 
 // connect connects a client of the cast.
