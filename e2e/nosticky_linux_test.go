@@ -15,13 +15,16 @@ import (
 //	ATOLL_E2E=1 go test -run '^$' -bench Stickiness -benchtime 1x -count 5 ./e2e
 func BenchmarkStickiness(b *testing.B) {
 	for _, c := range []struct {
-		name string
-		args []string
-	}{{"sticky", []string{"-sticky"}}, {"random", nil}} {
+		name, rate string
+		args       []string
+	}{
+		{"sticky/2000", "2000", []string{"-sticky"}}, {"random/2000", "2000", nil},
+		{"sticky/7000", "7000", []string{"-sticky"}}, {"random/7000", "7000", nil},
+	} {
 		b.Run(c.name, func(b *testing.B) {
-			args := append([]string{"-rate", "2000", "-broadcasts", "0s"}, c.args...)
+			args := append([]string{"-rate", c.rate, "-broadcasts", "0s"}, c.args...)
 			for b.Loop() {
-				s := scatter(b, 3, 3, 600, args...)
+				s := scatter(b, 3, 3, 1000, args...)
 				time.Sleep(2 * time.Second) // links are made, caches are warm
 				before, start := busy(b, s.nodes), time.Now()
 				time.Sleep(6 * time.Second)
