@@ -23,8 +23,8 @@ bench: ## benchmarks; compare two runs with benchstat
 adapters: ## the tests of the adapters, and the table of docs/adapters.md from what they show
 	go test -json -p 2 ./adapter/... ./e2e | go run ./.ci/promises
 
-proxies: ## the set-ups behind real proxies, and the table of docs/load-balancing.md from what they show
-	ATOLL_E2E=1 go test -json ./e2e/proxies | go run ./.ci/proxies
+proxies: ## the set-ups behind real proxies, and the table of docs/load-balancing.md from what they show; PARTIAL=1 keeps rows of programs that are missing
+	ATOLL_E2E=1 go test -count=1 -json ./e2e/proxies | go run ./.ci/proxies $(if $(PARTIAL),-partial)
 
 traefik: ## Traefik for the tests, which no package of Debian has: 12 minutes of processor time or more, once
 	deploy/traefik/build.sh

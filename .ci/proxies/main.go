@@ -1,12 +1,14 @@
 // Command proxies writes the table of the set-ups behind proxies, from the output of go test -json on standard input, into
-// docs/load-balancing.md. Rows of set-ups that were not tried stay as they are. With -print it changes nothing, and
-// shows the table.
+// docs/load-balancing.md. It changes nothing, and ends with status 1, when a test failed or did not end, and when a set-up
+// was left out or is in the table but not among the tests. With -partial, rows of set-ups that were not tried stay as they
+// are. With -print it changes nothing at all, and shows the table.
 package main
 
 import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -31,17 +33,44 @@ type result struct {
 	H2                bool
 }
 
-const mark = "set-up: "
+// A seen is what the tests have shown.
+type seen struct {
+	results []result
+	ended   bool     // the package's tests did, and none failed
+	failed  []string // tests
+	skipped []string // tests, and why
+}
+
+const (
+	mark = "set-up: "
+	pkg  = "/e2e/proxies"
+)
 
 // read finds the results. A line of a test may come in pieces.
-func read(in io.Reader) ([]result, error) {
+func read(in io.Reader) (*seen, error) {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 64<<20)
-	var all []result
-	parts := make(map[string]string)
+	s := new(seen)
+	parts, last := make(map[string]string), make(map[string]string)
 	for lines.Scan() {
-		var e struct{ Package, Test, Output string }
-		if json.Unmarshal(lines.Bytes(), &e) != nil || e.Output == "" {
+		var e struct{ Action, Package, Test, Output string }
+		if json.Unmarshal(lines.Bytes(), &e) != nil || !strings.HasSuffix(e.Package, pkg) {
+			continue
+		}
+		switch e.Action {
+		case "output":
+		case "pass":
+			s.ended = s.ended || e.Test == ""
+			continue
+		case "fail":
+			if e.Test != "" || len(s.failed) == 0 {
+				s.failed = append(s.failed, cmp.Or(e.Test, e.Package))
+			}
+			continue
+		case "skip":
+			s.skipped = append(s.skipped, cmp.Or(e.Test, e.Package)+last[e.Test])
+			continue
+		default:
 			continue
 		}
 		text := parts[e.Test] + e.Output
@@ -50,18 +79,22 @@ func read(in io.Reader) ([]result, error) {
 			continue
 		}
 		delete(parts, e.Test)
+		if _, why, ok := strings.Cut(text, ".go:"); ok {
+			_, why, _ = strings.Cut(why, ": ")
+			last[e.Test] = ": " + strings.TrimSpace(why)
+		}
 		_, line, ok := strings.Cut(text, mark)
-		if !ok || !strings.HasSuffix(e.Package, "/e2e/proxies") {
+		if !ok {
 			continue
 		}
 		var r result
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			return nil, fmt.Errorf("%s: %w in %q", e.Test, err, line)
 		}
-		all = append(all, r)
+		s.results = append(s.results, r)
 	}
-	slices.SortFunc(all, func(a, b result) int { return cmp.Compare(a.Order, b.Order) })
-	return all, lines.Err()
+	slices.SortFunc(s.results, func(a, b result) int { return cmp.Compare(a.Order, b.Order) })
+	return s, lines.Err()
 }
 
 // A row is a line of the table.
@@ -162,8 +195,36 @@ func rank(name string) int {
 	return len(programs)
 }
 
+// check says why the results may not be written: a table is of tests that passed, all of them unless partial.
+func (s *seen) check(old []row, partial bool) error {
+	var errs []error
+	for _, test := range s.failed {
+		if !slices.ContainsFunc(s.failed, func(x string) bool { return strings.HasPrefix(x, test+"/") }) {
+			errs = append(errs, fmt.Errorf("failed: %s", test))
+		}
+	}
+	if !s.ended && len(s.failed) == 0 {
+		errs = append(errs, errors.New("the tests of e2e/proxies have not ended; is this the output of go test -json?"))
+	}
+	if len(s.results) == 0 {
+		errs = append(errs, errors.New("no set-up was tried"))
+	}
+	if partial {
+		return errors.Join(errs...)
+	}
+	for _, test := range s.skipped {
+		errs = append(errs, fmt.Errorf("left out: %s", test))
+	}
+	for _, r := range old {
+		if !slices.ContainsFunc(s.results, func(x result) bool { return x.Name == r.name }) {
+			errs = append(errs, fmt.Errorf("no test has tried %q, which is in the table: delete its row, or keep it with -partial", r.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // merge puts fresh rows in the place of old ones of the same name, and others behind those of their program.
-func merge(old, fresh []row) []row {
+func merge(old, fresh []row) ([]row, error) {
 	all := slices.Clone(old)
 	for _, f := range fresh {
 		if i := slices.IndexFunc(all, func(r row) bool { return r.name == f.name }); i >= 0 {
@@ -173,7 +234,12 @@ func merge(old, fresh []row) []row {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b row) int { return cmp.Compare(rank(a.name), rank(b.name)) })
-	return all
+	for _, r := range all {
+		if got := strings.Count(r.line, "|") - 1; got != len(head) {
+			return nil, fmt.Errorf("the row of %q has %d cells, the table %d columns: try all set-ups", r.name, got, len(head))
+		}
+	}
+	return all, nil
 }
 
 func table(all []row) string {
@@ -190,18 +256,22 @@ const (
 	end   = "<!-- end -->"
 )
 
-func run(page string, show bool, in io.Reader) error {
-	results, err := read(in)
+func run(page string, partial, show bool, in io.Reader, out io.Writer) error {
+	s, err := read(in)
 	if err != nil {
 		return err
 	}
 	var fresh []row
-	for _, r := range results {
+	for _, r := range s.results {
 		fresh = append(fresh, r.row())
 	}
 	if show {
-		fmt.Print(table(merge(nil, fresh)))
-		return nil
+		all, err := merge(nil, fresh)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(out, table(all))
+		return errors.Join(err, s.check(nil, partial))
 	}
 	text, err := os.ReadFile(page)
 	if err != nil {
@@ -210,9 +280,20 @@ func run(page string, show bool, in io.Reader) error {
 	before, rest, ok := strings.Cut(string(text), begin)
 	old, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for the table: it needs a line %s", page, begin)
+		return fmt.Errorf("%s has no place for the table: it needs the lines %s and %s", page, strings.TrimSpace(begin), end)
 	}
-	t := table(merge(rows(old), fresh))
+	if err := s.check(rows(old), partial); err != nil {
+		return err
+	}
+	kept := rows(old)
+	if !partial { // all of them are fresh; the order is that of the tests
+		kept = nil
+	}
+	all, err := merge(kept, fresh)
+	if err != nil {
+		return err
+	}
+	t := table(all)
 	if t == old {
 		return nil
 	}
@@ -221,9 +302,10 @@ func run(page string, show bool, in io.Reader) error {
 
 func main() {
 	page := flag.String("page", "docs/load-balancing.md", "the page to write into")
+	partial := flag.Bool("partial", false, "keep the rows of set-ups that were not tried")
 	show := flag.Bool("print", false, "change nothing, print the table")
 	flag.Parse()
-	if err := run(*page, *show, os.Stdin); err != nil {
+	if err := run(*page, *partial, *show, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
