@@ -252,14 +252,16 @@ func (r *runner) signals(ctx context.Context) (stop func()) {
 	signal.Notify(c, append([]os.Signal{restartSignal}, passedOn...)...)
 	var wg sync.WaitGroup
 	wg.Go(func() {
+		restarts := restarts{do: func() { r.restart(ctx) }}
+		defer restarts.wait()
 		for {
 			select {
 			case sig := <-c:
-				if sig != restartSignal {
+				if sig == restartSignal {
+					restarts.ask()
+				} else {
 					r.sup.Signal(sig)
-					continue
 				}
-				wg.Go(func() { r.restart(ctx) })
 			case <-ctx.Done():
 				return
 			}
@@ -273,6 +275,9 @@ func (r *runner) signals(ctx context.Context) (stop func()) {
 }
 
 func (r *runner) restart(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
 	slog.Info("the processes are replaced, one by one")
 	begun := time.Now()
 	switch err := r.sup.Restart(ctx); {
