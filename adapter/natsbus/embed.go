@@ -164,15 +164,15 @@ func (e *Embedded) Close() error {
 }
 
 // Local connects to an embedded server of another process on this machine, for programs
-// that publish without being a node. Of o it uses Cluster, Secret, Dir. It returns an
-// error if no node of the cluster lives here. The bus owns its connection.
+// that publish without being a node. Of o it uses Cluster, Secret, Dir. It returns a
+// *LocalError if no node of the cluster lives here. The bus owns its connection.
 func Local(ctx context.Context, o *EmbedOptions) (*Bus, error) {
 	if o == nil {
 		o = &EmbedOptions{}
 	}
 	path := dirOf(o)
 	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("natsbus: no node of the cluster has run on this machine: %w", err)
+		return nil, localError(o, fmt.Errorf("no node of the cluster has run on this machine: %w", err))
 	}
 	dir, err := openDirectory(path)
 	if err != nil {
@@ -199,5 +199,9 @@ func Local(ctx context.Context, o *EmbedOptions) (*Bus, error) {
 			return b, nil
 		}
 	}
-	return nil, fmt.Errorf("natsbus: no node of cluster %q on this machine answers (see %s): %w", name, path, err)
+	err = fmt.Errorf("no node of cluster %q on this machine answers (see %s): %w", name, path, err)
+	if len(records) == 0 {
+		return nil, localError(o, err)
+	}
+	return nil, fmt.Errorf("natsbus: %w", err)
 }

@@ -283,6 +283,35 @@ func TestLocal(t *testing.T) {
 	}
 }
 
+// Who finds no node is told of those that it may have meant.
+func TestLocalError(t *testing.T) {
+	dir := t.TempDir()
+	with := func(cluster, secret string) *EmbedOptions {
+		return &EmbedOptions{Dir: dir, Cluster: cluster, Secret: secret}
+	}
+	mustEmbed(t, *with("shut", "0123456789abcdef"))
+	mustEmbed(t, *with("open", ""))
+	for _, c := range []struct {
+		o      *EmbedOptions
+		secret bool
+		others []string
+	}{
+		{with("none", ""), false, []string{"open", "shut"}},
+		{with("shut", ""), true, []string{"open"}},
+		{with("shut", "another-secret-of-16"), true, []string{"open"}},
+		{with("open", "another-secret-of-16"), true, []string{"shut"}},
+	} {
+		_, err := Local(t.Context(), c.o)
+		e, ok := errors.AsType[*LocalError](err)
+		if !ok || e.OtherSecret != c.secret || !slices.Equal(e.Others, c.others) {
+			t.Errorf("cluster %s with the secret %q: got %+v, want OtherSecret %v, Others %v", c.o.Cluster, c.o.Secret, err, c.secret, c.others)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "none")); err == nil {
+		t.Error("a directory was made, want that looking leaves nothing behind")
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	e := mustEmbed(t, EmbedOptions{Dir: t.TempDir(), MaxPayload: 1000})
 	if err := e.Bus().Publish(t.Context(), "t", make([]byte, 1000)); err != nil {

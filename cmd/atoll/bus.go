@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -104,13 +106,33 @@ func (b *busFlags) reach(ctx context.Context) (*bus, error) {
 	}
 	local, err := natsbus.Local(ctx, &natsbus.EmbedOptions{Cluster: b.cluster, Secret: os.Getenv(secretEnv)})
 	if err != nil {
-		name := b.cluster
-		if name == "" {
-			name = "atoll"
-		}
-		return nil, fmt.Errorf("found no cluster %q on this machine. Start a node with `atoll serve`, or say where the cluster is with --bus, for instance --bus redis://localhost:6379 (%w)", name, err)
+		return nil, b.notFound(err)
 	}
 	return &bus{Bus: local, name: "NATS, embedded", close: local.Close}, nil
+}
+
+// notFound says why there is no cluster on this machine, and what to do.
+func (b *busFlags) notFound(err error) error {
+	name := b.cluster
+	if name == "" {
+		name = "atoll"
+	}
+	none, ok := errors.AsType[*natsbus.LocalError](err)
+	switch {
+	case !ok:
+		return fmt.Errorf("cannot look for the cluster %q on this machine: %w", name, err)
+	case none.OtherSecret && os.Getenv(secretEnv) == "":
+		return fmt.Errorf("the nodes of cluster %q on this machine have a secret: set %s as they have it", name, secretEnv)
+	case none.OtherSecret:
+		return fmt.Errorf("the nodes of cluster %q on this machine have another secret than %s says, or none: set it as they have it", name, secretEnv)
+	case len(none.Others) > 0:
+		some, more := none.Others, ""
+		if len(some) > 8 {
+			some, more = some[:8], fmt.Sprintf(" and %d more", len(some)-8)
+		}
+		return fmt.Errorf("found no cluster %q on this machine, but %s%s: name one with --cluster, start a node with `atoll serve`, or say where the cluster is with --bus, for instance --bus redis://localhost:6379", name, strings.Join(some, ", "), more)
+	}
+	return fmt.Errorf("found no cluster %q on this machine, of this user. Start a node with `atoll serve`, or say where the cluster is with --bus, for instance --bus redis://localhost:6379 (%w)", name, none.Err)
 }
 
 // key authenticates the messages of the cluster, if it is set.
