@@ -80,7 +80,10 @@ export class Nodes {
     if (n.state === "up") {
       small.textContent = `pid ${n.pid}`;
       const up = clock(n.uptime + Date.now() - this.at);
-      p.textContent = `${count(n.clients.length, "session")} · ${(n.heap / 1048576).toFixed(1)} MB · ${up}`;
+      // What does not fit into one line is left out as a whole.
+      const parts = [count(n.clients.length, "session"), `${(n.heap / 1048576).toFixed(1)} MB`, up];
+      if (p.childElementCount !== parts.length) p.replaceChildren(...parts.map(() => document.createElement("span")));
+      parts.forEach((text, i) => { if (p.children[i].textContent !== text) p.children[i].textContent = text; });
     } else if (n.state === "starting") {
       small.textContent = "";
       p.textContent = "starting";

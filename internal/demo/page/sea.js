@@ -80,6 +80,7 @@ export class Sea {
     add(g, "path", { class: "ghost", d: shape(50, 1) });
     add(g, "path", { class: "sand", d: shape(56, 1) });
     add(g, "path", { class: "land", d: shape(47, 1.25) }).style.fill = n.color;
+    g.style.setProperty("--node", n.color);
     const ring = add(g, "circle", { class: "ring", r: 62 });
     const title = add(g, "text", { class: "title", y: -2 });
     title.textContent = n.name;
@@ -131,13 +132,14 @@ export class Sea {
       "stroke-dasharray": i ? "2 17 5 29 1 23" : "18 21 34 15 9 27 52 19 22 13",
     }));
     set(this.lagoon, { cx: this.cx, cy: this.cy, rx: this.rx * .56, ry: this.ry * .58 });
-    this.gateText.textContent = this.balancer;
+    const gate = s < .75 ? "balancer" : this.balancer; // clients of low islands lie beside it
+    this.gateText.textContent = gate;
     this.bus.textContent = s < .75 ? this.busName?.split(",")[0] : this.busName;
     set(this.bus, { x: this.cx, y: this.cy + 18 * s });
     set(this.busSub, { x: this.cx, y: this.cy + 18 * s + 17 });
     this.hub = { x: this.cx, y: this.cy - 34 * s }; // where messages cross
     this.busSub.style.display = s < .75 ? "none" : "";
-    const gateWidth = this.balancer.length * 6.9 + 26;
+    const gateWidth = gate.length * 6.9 + 26;
     set(this.gate, { x: this.cx - gateWidth / 2, y: this.cy + this.ry - 13, width: gateWidth });
     set(this.gateText, { x: this.cx, y: this.cy + this.ry + 4.5 });
 
@@ -183,7 +185,9 @@ export class Sea {
         const labelled = (all <= 12 && this.scale > .7) || c.tab === this.tab;
         const label = c.tab === this.tab ? "you" : c.name;
         c.text.textContent = labelled ? short(label) : "";
-        const cos = Math.cos(a), low = Math.abs(cos) < .5;
+        // Beside the client, or above or below it where there is no room.
+        const cos = Math.cos(a), room = cos > 0 ? this.width - c.tx : c.tx;
+        const low = Math.abs(cos) < .5 || room < 24 + 7.2 * c.text.textContent.length;
         c.text.setAttribute("text-anchor", low ? "middle" : cos > 0 ? "start" : "end");
         set(c.text, { x: low ? 0 : cos > 0 ? 16 : -16, y: low ? (Math.sin(a) > 0 ? 25 : -17) : 4 });
         if (c.x === null) { c.x = c.tx + Math.cos(a) * 60; c.y = c.ty + Math.sin(a) * 60; }
