@@ -2,6 +2,7 @@ package sticky
 
 import (
 	_ "embed"
+	"fmt"
 	"html/template"
 	"net"
 	"net/http"
@@ -108,13 +109,42 @@ func (a *admin) named(host string) bool {
 var adminText string
 
 var adminPage = template.Must(template.New("admin").Funcs(template.FuncMap{
-	"ago": func(t time.Time) string { return time.Since(t).Round(time.Second).String() },
+	"ago":   func(t time.Time) string { return roughly(time.Since(t)) },
+	"count": func(n any) string { return grouped(fmt.Sprint(n)) },
 }).Parse(adminText))
+
+// roughly writes a time as a person would say it: two units at most.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", max(0, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// grouped sets a comma before each three digits of a number that has more.
+func grouped(digits string) string {
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
 
 func (a *admin) page(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	s, up := a.l.Status(), 0
+	for _, b := range s.Backends {
+		if b.State == Up {
+			up++
+		}
+	}
 	_ = adminPage.Execute(w, struct {
 		Status
+		Up      int
 		Changes bool
-	}{a.l.Status(), a.o.Changes}) // whoever asked has left
+	}{s, up, a.o.Changes}) // whoever asked has left
 }

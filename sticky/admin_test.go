@@ -86,6 +86,22 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
+// TestAdminWords is the page's way to write figures.
+func TestAdminWords(t *testing.T) {
+	for n, want := range map[string]string{"0": "0", "999": "999", "1000": "1,000", "1234567": "1,234,567"} {
+		if got := grouped(n); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0 s", 59 * time.Second: "59 s", 61 * time.Second: "1 min", 26*time.Hour + 3*time.Minute: "26 h 3 min", 50 * time.Hour: "2 days",
+	} {
+		if got := roughly(d); got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
+		}
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	var mu sync.Mutex
 	var log []*Access

@@ -91,6 +91,9 @@ func (b *backend) check(parent context.Context) {
 		b.mu.Lock()
 		b.bad++
 		b.broke = lost(err) && !os.IsTimeout(err)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("health check: no answer within %v", limit)
+		}
 		// A node that never answered is down at its first failure: nobody is on it.
 		fell := b.bad >= b.l.rules().Health.Fall || b.alive != Up
 		b.good = 0
