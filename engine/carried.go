@@ -19,8 +19,13 @@ type Carrier interface {
 
 var errAnswerLost = errors.New("nobody knows whether the last answer to a poll arrived")
 
-// maxCarried is how long an answer may be, in bytes, to be kept for a GET that is sent again.
-const maxCarried = 64 << 10
+// What is kept for GETs that are sent again, in bytes. A single answer may have maxCarried, or twice MaxPayload where that is
+// more: as text a message of MaxPayload takes four thirds.
+const (
+	maxCarried = 64 << 10
+	freeAnswer = 4 << 10  // up to here an answer does not count
+	maxKept    = 64 << 20 // of all answers of a server
+)
 
 // A carried is what is known of the last GET of a session, where it came by a carrier. It is guarded by c.mu.
 type carried struct {
@@ -29,6 +34,7 @@ type carried struct {
 	answered bool
 	lost     bool   // the answer was too long to be kept
 	answer   []byte // kept until the next GET comes, which says that it has arrived
+	counted  bool   // among the server's kept bytes; then its memory is not used again
 	left     chan struct{}
 }
 
@@ -50,7 +56,7 @@ func (c *Conn) carry(r *http.Request) {
 		by = c.srv.o.Carrier(r)
 	}
 	if by == nil {
-		c.carried = nil
+		c.uncarry()
 		return
 	}
 	k := c.carried
@@ -58,11 +64,22 @@ func (c *Conn) carry(r *http.Request) {
 		k = new(carried)
 		c.carried = k
 	}
-	b := k.answer[:0]
-	if cap(b) > 4<<10 {
-		b = nil
+	c.dropAnswer()
+	*k = carried{by: by, query: r.URL.RawQuery, answer: k.answer[:0]}
+}
+
+// uncarry forgets the last GET. c.mu is held.
+func (c *Conn) uncarry() {
+	c.dropAnswer()
+	c.carried = nil
+}
+
+// dropAnswer gives back the memory of a long answer. Somebody may be writing it yet. c.mu is held.
+func (c *Conn) dropAnswer() {
+	if k := c.carried; k != nil && k.counted {
+		c.srv.kept.Add(-int64(len(k.answer)))
+		k.answer, k.counted = nil, false
 	}
-	*k = carried{by: by, query: r.URL.RawQuery, answer: b}
 }
 
 // repeated looks whether r is a GET that was sent again because what carried it broke. If it reports true it has answered
@@ -88,11 +105,19 @@ func (c *Conn) repeated(w http.ResponseWriter, r *http.Request) bool {
 	case !k.answered:
 		return false
 	case stamped(k.query) && !k.lost:
-		body := append([]byte(nil), k.answer...)
-		c.carry(r)
-		k.answered, k.answer = true, append(k.answer, body...)
+		body, counted := k.answer, k.counted
+		if !counted {
+			body = append([]byte(nil), body...)
+		}
+		k.answer, k.counted = k.answer[:0], false
+		if c.carry(r); c.carried != nil {
+			k.answered, k.answer, k.counted = true, body, counted
+		} else if counted { // this one comes straight from the client
+			c.srv.kept.Add(-int64(len(body)))
+		}
+		again := c.again()
 		c.mu.Unlock()
-		if _, err := c.srv.writeBody(w, body); err != nil {
+		if _, err := c.srv.writeBody(w, body); err != nil && !isBroken(again) {
 			c.cut(&CloseError{Reason: ReasonTransportError, Err: err}, nil)
 		}
 		return true
@@ -119,10 +144,35 @@ func (c *Conn) brokenOff() bool {
 	return k.by.Broken()
 }
 
-// keep keeps what the GET is answered, in case it is sent again. c.mu is held.
-func (k *carried) keep(ps []wire.Packet) {
+// keepAnswer keeps what the GET is answered, in case it is sent again. It returns that where it may be written as it is, without c.mu, which is held.
+func (c *Conn) keepAnswer(ps []wire.Packet) []byte {
+	k := c.carried
 	k.answered = true
-	if k.lost = wire.PayloadLen(ps) > maxCarried; !k.lost {
+	n := wire.PayloadLen(ps)
+	if n <= freeAnswer {
 		k.answer = wire.AppendPayload(k.answer[:0], ps)
+		return nil
 	}
+	if n > max(maxCarried, 2*c.srv.o.MaxPayload) {
+		k.lost = true
+		return nil
+	}
+	if c.srv.kept.Add(int64(n)) > maxKept {
+		c.srv.kept.Add(-int64(n))
+		k.lost = true
+		return nil
+	}
+	k.answer, k.counted = wire.AppendPayload(make([]byte, 0, n), ps), true
+	return k.answer
 }
+
+// again returns what brought the GET that is answered now, where it would be answered again. c.mu is held.
+func (c *Conn) again() Carrier {
+	if k := c.carried; k != nil && k.answered && !k.lost && stamped(k.query) {
+		return k.by
+	}
+	return nil
+}
+
+// isBroken reports whether an answer that could not be written is waited for by a GET that will be sent again.
+func isBroken(by Carrier) bool { return by != nil && by.Broken() }

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -170,7 +172,7 @@ func TestAnswerThatMayHaveArrived(t *testing.T) {
 		for _, c := range []struct{ name, stamp, data string }{
 			{"no stamp", "", "1"},
 			{"a stamp that may be coarse", "&t=1700000000", "1"},
-			{"a large answer", "&t=a", strings.Repeat("x", maxCarried+1)},
+			{"a large answer", "&t=a", strings.Repeat("x", 2_000_001)},
 		} {
 			g := carriedRig(t)
 			sid := g.openPoll()
@@ -193,6 +195,90 @@ func TestAnswerThatMayHaveArrived(t *testing.T) {
 				g.bring(new(way), sid, "").want(t, "4"+data)
 			}
 			g.s.Close()
+		}
+	})
+}
+
+// A breaking is a ResponseWriter that takes something, and then finds its way broken.
+type breaking struct {
+	*httptest.ResponseRecorder
+	w *way
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	n, _ := b.ResponseRecorder.Write(p[:len(p)/2])
+	b.w.broken.Store(true)
+	return n, errors.New("the way broke")
+}
+
+// A long answer is written while its way breaks, and again when that has been noticed.
+func TestLongAnswerThatDidNotArrive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := carriedRig(t)
+		defer g.s.Close()
+		sid := g.openPoll()
+		for i, n := range []int{10, 50 << 10, 63 << 10, 70 << 10, 1_900_000} {
+			stamp := "&t=a" + strconv.Itoa(i)
+			data := strings.Repeat("x", n)
+			g.rec(0).c.Send(text(data))
+			for range 2 {
+				w := new(way)
+				ctx := context.WithValue(t.Context(), wayKey{}, w)
+				r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/socket.io/?"+poll(sid)+stamp, nil)
+				g.s.ServeHTTP(&breaking{httptest.NewRecorder(), w}, r)
+			}
+			g.bring(&way{}, sid, stamp).want(t, "4"+data)
+		}
+		if got := g.s.kept.Load(); got < 1_900_000 || got > 1_910_000 {
+			t.Errorf("got %d bytes kept, want the last answer", got)
+		}
+		g.rec(0).c.Send(text("1"))
+		g.bring(&way{}, sid, "&t=b").want(t, "41")
+		if got := g.s.kept.Load(); got != 0 {
+			t.Errorf("got %d bytes kept, want none", got)
+		}
+
+		// One that fails on a way that works is the end of the session.
+		g.rec(0).c.Send(text(strings.Repeat("x", 50<<10)))
+		r := httptest.NewRequestWithContext(context.WithValue(t.Context(), wayKey{}, new(way)), http.MethodGet, "/socket.io/?"+poll(sid)+"&t=c", nil)
+		g.s.ServeHTTP(&breaking{httptest.NewRecorder(), new(way)}, r)
+		if got := g.rec(0).wait(t); got.Reason != ReasonTransportError {
+			t.Errorf("got %v, want %v", got, ReasonTransportError)
+		}
+		if got := g.s.kept.Load(); got != 0 {
+			t.Errorf("got %d bytes kept for a session that has ended, want none", got)
+		}
+	})
+}
+
+// All answers that are kept have a limit together, and are forgotten with their sessions.
+func TestKeptAnswersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := carriedRig(t)
+		defer g.s.Close()
+		const n, room = 100_000, 3
+		g.s.kept.Store(maxKept - room*(n+1))
+		sids := make([]string, 2*room)
+		for i := range sids {
+			sids[i] = g.openPoll()
+			g.rec(i).c.Send(text(strings.Repeat("x", n)))
+			g.bring(&way{}, sids[i], "&t=a").want(t, "4"+strings.Repeat("x", n))
+		}
+		if got := g.s.kept.Load(); got != maxKept {
+			t.Errorf("got %d bytes kept, want %d", got, maxKept)
+		}
+		g.s.kept.Add(-(maxKept - room*(n+1)))
+		g.rec(0).c.Send(text("1"))
+		if _, got := g.get(sids[0]); got != "41" { // straight from the client
+			t.Errorf("got %q, want 41", got)
+		}
+		g.bring(&way{}, sids[1], "&t=b").cancel()
+		for i := range sids {
+			g.rec(i).c.Cut(nil)
+		}
+		synctest.Wait()
+		if got := g.s.kept.Load(); got != 0 {
+			t.Errorf("got %d bytes kept, want none", got)
 		}
 	})
 }

@@ -171,6 +171,7 @@ func (c *Conn) cut(e *CloseError, keep *socket) {
 	}
 	c.out, c.queued = nil, 0
 	c.dropHold()
+	c.dropAnswer()
 	ws, probe := c.ws, c.probe
 	if c.farewell == 0 {
 		c.farewell = wire.Close

@@ -93,6 +93,7 @@ func (c *Conn) release() (*Parcel, <-chan struct{}) {
 		c.timer.Stop()
 	}
 	c.out, c.queued = nil, 0
+	c.dropAnswer()
 	c.farewell = wire.Noop
 	c.signal()
 	return p, nil

@@ -157,7 +157,8 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request) {
 		one[0].Type = c.farewell
 	case c.ws != nil:
 		one[0].Type = wire.Noop
-		c.wakeup, c.carried = nil, nil
+		c.wakeup = nil
+		c.uncarry()
 	case st == closing:
 		c.push(wire.Packet{Type: wire.Close})
 		o, c.out = c.out, nil
@@ -169,18 +170,22 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request) {
 	if o != nil {
 		ps = o.ps
 	}
-	if c.carried != nil {
-		c.carried.keep(ps) // now, since a copy of the GET may come while the answer is being written
+	var body []byte
+	if c.carried != nil && st != closed {
+		body = c.keepAnswer(ps) // now, since a copy of the GET may come while the answer is being written
 	}
+	again := c.again()
 	c.mu.Unlock()
 
-	err := c.srv.writePayload(w, r, ps)
+	err := c.srv.writePayload(w, r, ps, body)
 	if o != nil {
 		c.written(o)
 	}
 	switch {
 	case err != nil:
-		c.cut(&CloseError{Reason: ReasonTransportError, Err: err}, nil)
+		if !isBroken(again) {
+			c.cut(&CloseError{Reason: ReasonTransportError, Err: err}, nil)
+		}
 	case st == closing:
 		c.mu.Lock()
 		e, later := c.cause, c.parting()
@@ -194,15 +199,16 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request) {
 // bigBody is from how many bytes on a body is more than a connection swallows without its client reading.
 const bigBody = 64 << 10
 
-// writePayload writes packets as the answer to a GET.
-func (s *Server) writePayload(w http.ResponseWriter, r *http.Request, ps []wire.Packet) error {
+// writePayload writes packets as the answer to a GET. body is what they look like, where that is there already.
+func (s *Server) writePayload(w http.ResponseWriter, r *http.Request, ps []wire.Packet, body []byte) error {
 	n := wire.PayloadLen(ps)
-	var body []byte
-	if n <= bufferSize {
+	switch {
+	case body != nil:
+	case n <= bufferSize:
 		b := getBuffer()
 		defer putBuffer(b)
 		body = wire.AppendPayload(b[:0], ps)
-	} else {
+	default:
 		body = wire.AppendPayload(make([]byte, 0, n), ps)
 	}
 	h := w.Header()

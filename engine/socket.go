@@ -253,7 +253,7 @@ func (c *Conn) takeover(k *socket) bool {
 	}
 	c.ws, c.probe = k, nil
 	if !c.waiting { // else the GET that waits still looks at it
-		c.carried = nil
+		c.uncarry()
 	}
 	c.signal()
 	if c.state.Load() == closing {

@@ -35,7 +35,7 @@ type counters struct {
 	_                          [40]byte // readers and writers each have a cache line
 	packetsOut, bytesOut       atomic.Uint64
 	dropped, slow              atomic.Uint64
-	websockets                 atomic.Int64
+	websockets, kept           atomic.Int64 // kept: bytes of long answers that may be wanted again
 	refused                    [6]atomic.Uint64
 	refusedOrigin              atomic.Uint64
 
