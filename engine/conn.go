@@ -77,6 +77,7 @@ type Conn struct {
 	leaving   bool          // Leave was called; set before the state becomes closing
 	parted    bool          // the client knows; its POST is the last of it
 	apart     bool          // handlers of POSTs take long: they get a goroutine
+	claims    int           // requests that have found the session, and not looked at it yet
 	hold      *hold         // what is kept back for a while; nil: nothing is
 	moved     bool          // the session was given away
 

@@ -24,7 +24,7 @@ type hold struct {
 	kept   []kept
 	size   int
 	over   bool          // it ends now: the session is not given away any more
-	idle   chan struct{} // closed when no POST is being served; nil: nobody waits
+	idle   chan struct{} // closed when no POST is being served and no request looked at; nil: nobody waits
 }
 
 // A kept message was POSTed and not handed up yet.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/atollhq/atoll/engine/wire"
@@ -67,8 +66,8 @@ func (s *Server) Release(ctx context.Context, id string) (*Parcel, bool) {
 	}
 }
 
-// release takes the session out of service and packs it. If that can only be done when no POST is being served
-// any more, it returns a channel that is closed then. If it cannot be done, it returns nothing.
+// release takes the session out of service and packs it. If that can only be done when no POST is being served, and no request
+// being looked at any more, it returns a channel that is closed then. If it cannot be done, it returns nothing.
 func (c *Conn) release() (*Parcel, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,7 +75,7 @@ func (c *Conn) release() (*Parcel, <-chan struct{}) {
 	switch {
 	case c.state.Load() != open || h == nil || h.over || c.out != nil || c.await || c.ws != nil || c.probe != nil || len(c.hs.lines) > maxLines:
 		return nil, nil
-	case c.post != nil:
+	case c.post != nil || c.claims > 0:
 		if h.idle == nil {
 			h.idle = make(chan struct{})
 		}
@@ -156,15 +155,4 @@ func (s *Server) seat(c *Conn) error {
 	}
 	s.conns[c.id] = c
 	return nil
-}
-
-// gone answers a request that has found a session which ended meanwhile.
-func (s *Server) gone(c *Conn, w http.ResponseWriter, r *http.Request) {
-	c.mu.Lock()
-	moved := c.moved
-	c.mu.Unlock()
-	if moved && s.o.Foreign != nil && s.o.Foreign(w, r, c.id) {
-		return
-	}
-	s.refuse(w, ErrUnknownSID, "")
 }

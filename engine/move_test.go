@@ -419,3 +419,75 @@ func FuzzParcel(f *testing.F) {
 		_ = s.Adopt(&q)
 	})
 }
+
+// TestMovesBeforeItsHeaders has a request find a session that is given away while the hook for headers runs, or right before: of
+// the two servers only the one that answers calls its hook, once.
+func TestMovesBeforeItsHeaders(t *testing.T) {
+	for _, method := range []string{"GET", "POST"} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, newRig, holdFor, echoes)
+			inside, goOn := make(chan struct{}), make(chan struct{})
+			var first, second atomic.Int32
+			var wait atomic.Bool
+			p.s.o.Headers = func(h http.Header, _ *http.Request, initial bool) {
+				if initial || !wait.Load() {
+					return
+				}
+				first.Add(1)
+				h.Add("X-Hook", "a")
+				inside <- struct{}{}
+				<-goOn
+			}
+			p.b.s.o.Headers = func(h http.Header, _ *http.Request, _ bool) {
+				second.Add(1)
+				h.Add("X-Hook", "b")
+			}
+			id := p.openPoll()
+			p.post(id, "4a")
+			wait.Store(true)
+			type answer struct {
+				body string
+				hook []string
+			}
+			got := make(chan answer)
+			go func() {
+				_, body, h := p.do(method, poll(id), "4b")
+				got <- answer{body, h["X-Hook"]}
+			}()
+			<-inside
+			moved := make(chan bool)
+			go func() { moved <- p.move(t.Context(), id) }()
+			synctest.Wait()
+			close(goOn)
+			// The request was the first server's, which has answered it; a poll that waits is answered because the session moves.
+			if a := <-got; a.body != map[string]string{"GET": "6", "POST": "ok"}[method] || len(a.hook) != 1 || a.hook[0] != "a" || second.Load() != 0 {
+				t.Errorf("%s: got %q with hooks %v, and %d calls of the second server's, want the first server's answer alone", method, a.body, a.hook, second.Load())
+			}
+			if !<-moved {
+				t.Fatalf("%s: the session was not released", method)
+			}
+			calls := first.Load()
+			if _, _, h := p.do("POST", poll(id), "4c"); len(h["X-Hook"]) != 1 || h["X-Hook"][0] != "b" || first.Load() != calls {
+				t.Errorf("%s: got hooks %v for a session that has moved, want that of the second server alone", method, h["X-Hook"])
+			}
+			if got := p.b.rec(0).messages(); got != map[string]string{"GET": "a c", "POST": "a b c"}[method] {
+				t.Errorf("%s: got %q, want all messages", method, got)
+			}
+		})
+	}
+}
+
+// TestHeadersPanic has the hook for headers panic: the session can be released nevertheless.
+func TestHeadersPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, newRig, holdFor, echoes)
+		id := p.openPoll()
+		p.s.o.Headers = func(http.Header, *http.Request, bool) { panic(http.ErrAbortHandler) }
+		if _, _, _, err := p.try(t.Context(), "POST", poll(id), "4a"); err == nil {
+			t.Error("got an answer, want none")
+		}
+		if !p.move(t.Context(), id) {
+			t.Error("the session was not released")
+		}
+	})
+}

@@ -64,6 +64,7 @@ func (c *Conn) signal() {
 // servePoll serves a GET of a session.
 func (s *Server) servePoll(c *Conn, w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
+	c.claimed()
 	if c.carried != nil && c.repeated(w, r) {
 		return
 	}
@@ -71,7 +72,7 @@ func (s *Server) servePoll(c *Conn, w http.ResponseWriter, r *http.Request) {
 	switch {
 	case c.state.Load() == closed:
 		c.mu.Unlock()
-		s.gone(c, w, r)
+		s.refuse(w, ErrUnknownSID, "")
 		return
 	case c.ws != nil:
 		c.mu.Unlock()

@@ -43,10 +43,11 @@ func (s *Server) servePost(c *Conn, w http.ResponseWriter, r *http.Request) {
 	p.run.post = p
 	p.early.Add(1)
 	c.mu.Lock()
+	c.claimed()
 	switch {
 	case c.state.Load() == closed:
 		c.mu.Unlock()
-		s.gone(c, w, r)
+		s.refuse(w, ErrUnknownSID, "")
 		return
 	case c.ws != nil:
 		c.mu.Unlock()
@@ -133,10 +134,7 @@ func (p *post) done() {
 	p.c.mu.Lock()
 	if p.c.post == p {
 		p.c.post = nil
-		if h := p.c.hold; h != nil && h.idle != nil {
-			close(h.idle)
-			h.idle = nil
-		}
+		p.c.idle()
 	}
 	e, over := p.c.cause, p.c.parted
 	p.c.mu.Unlock()

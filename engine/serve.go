@@ -93,7 +93,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.unknown(w, r, q.sid)
 		return
 	}
-	s.headers(w, r, false)
+	if !c.claim() {
+		s.gone(c, w, r)
+		return
+	}
+	s.ownHeaders(c, w, r)
 	switch {
 	case upgrade:
 		s.serveUpgrade(c, w, r)
@@ -102,6 +106,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost:
 		s.servePost(c, w, r)
 	default:
+		c.unclaim()
 		s.refuse(w, ErrBadRequest, "")
 	}
 }

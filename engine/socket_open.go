@@ -117,16 +117,19 @@ func (c *Conn) unopened(err error) {
 // See https://socket.io/docs/v4/engine-io-protocol/#upgrade
 func (s *Server) serveUpgrade(c *Conn, w http.ResponseWriter, r *http.Request) {
 	if text := checkKey(r); text != "" || r.Method != http.MethodGet || s.o.DisableUpgrade {
+		c.unclaim()
 		s.refuse(w, ErrBadRequest, text)
 		return
 	}
 	k, err := s.hijack(c, w)
 	if err != nil {
+		c.unclaim()
 		s.refuse(w, ErrBadRequest, "this connection cannot become a WebSocket")
 		return
 	}
 	k.probing = true
 	c.mu.Lock()
+	c.claimed()
 	st := c.state.Load()
 	mine := (st == open || st == closing) && c.ws == nil && c.probe == nil // one that is being adopted is not to be changed yet
 	if mine {
