@@ -41,12 +41,13 @@ type DrainOptions struct {
 
 	// Window is how long clients have to go, after Lead: a few at a time are asked, and those that
 	// are left at its end are cut off. If zero, 30 seconds, or half as long again as Rate needs where that
-	// is more. If negative, all are asked at once and have Engine.CloseGrace to go.
+	// is more, up to a day. If negative, all are asked at once and have Engine.CloseGrace to go.
 	Window time.Duration
 
 	// Rate is how many sessions are asked to go in a second. Each of them connects anew to another node,
 	// a moment later, so it is how many handshakes the other nodes get besides. If zero, as many as
-	// Window needs, with some of it left for those that are busy, and 50 at least.
+	// Window needs, with some of it left for those that are busy, and 50 at least; likewise if it is negative or
+	// no number. What is less than 0.01 counts as that, what is more than a million as a million.
 	Rate float64
 
 	// Local is for Options.Drain: with it, other programs of the cluster (`atoll drain`) cannot drain the
@@ -57,6 +58,9 @@ type DrainOptions struct {
 const (
 	leastRate   = 50 // sessions that are asked in a second where nobody said how many
 	usualWindow = 30 * time.Second
+	mostWindow  = 24 * time.Hour // where it follows from Rate
+
+	slowest, fastest = 0.01, 1e6 // of DrainOptions.Rate
 )
 
 func (o *DrainOptions) lead() time.Duration {
@@ -64,6 +68,14 @@ func (o *DrainOptions) lead() time.Duration {
 		return 5 * time.Second
 	}
 	return max(o.Lead, 0)
+}
+
+// rate is Rate within its limits; zero: none was given.
+func (o *DrainOptions) rate() float64 {
+	if !(o.Rate > 0) { // nor is NaN
+		return 0
+	}
+	return min(max(o.Rate, slowest), fastest)
 }
 
 // A DrainState says how far a server is with being emptied.
@@ -175,7 +187,7 @@ func (srv *Server) beginDrain(o *DrainOptions) (*drain, error) {
 		return d, nil
 	}
 	d := &drain{
-		window: o.Window, rate: max(o.Rate, 0), even: o.Rate <= 0, lead: now.Add(o.lead()), grace: grace,
+		window: o.Window, rate: o.rate(), even: o.rate() == 0, lead: now.Add(o.lead()), grace: grace,
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	x.run, x.state = d, Announced
@@ -190,11 +202,11 @@ func (d *drain) hurry(o *DrainOptions, now time.Time) {
 	if t := now.Add(o.lead()); t.Before(d.lead) {
 		d.lead = t
 	}
-	d.rate = max(d.rate, o.Rate)
+	d.rate = max(d.rate, o.rate())
 	if o.Window == 0 {
 		return
 	}
-	d.even = d.even || o.Rate <= 0
+	d.even = d.even || o.rate() == 0
 	if d.end.IsZero() {
 		if d.window == 0 || o.Window < d.window {
 			d.window = o.Window

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -431,4 +432,34 @@ func TestDrainOrder(t *testing.T) {
 			t.Errorf("got %+v, want an error", r)
 		}
 	})
+}
+
+// TestDrainRate has a rate be nearly nothing, or no number at all.
+func TestDrainRate(t *testing.T) {
+	for _, c := range []struct {
+		rate   float64
+		window time.Duration
+		left   int // of 20, after half a minute
+	}{
+		{1e-300, 0, 20}, {math.SmallestNonzeroFloat64, time.Minute, 20}, {1e-300, math.MaxInt64, 20},
+		{math.NaN(), 0, 0}, {math.Inf(1), 0, 0}, {math.Inf(-1), 0, 0}, {1e300, 0, 0}, {1, 0, 0}, {0, math.MaxInt64, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := quietly(nil)
+			s := atolltest.Serve(t, srv)
+			leavers(t, s, 20, client.WebSocket)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			over := make(chan error, 1)
+			go func() { over <- srv.Drain(ctx, &atoll.DrainOptions{Lead: -1, Window: c.window, Rate: c.rate}) }()
+			time.Sleep(35 * time.Second)
+			if got := srv.Stats().Drain.Left; got > c.left || got < c.left-1 {
+				t.Errorf("rate %v, window %v: got %d sessions left, want %d", c.rate, c.window, got, c.left)
+			}
+			cancel()
+			if err := <-over; (err == nil) != (c.left == 0) {
+				t.Errorf("rate %v, window %v: got error %v", c.rate, c.window, err)
+			}
+		})
+	}
 }

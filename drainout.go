@@ -44,7 +44,8 @@ func (srv *Server) drainOut(d *drain) {
 		if window == 0 {
 			window = usualWindow
 			if !d.even {
-				window = max(window, time.Duration(1.5*float64(n)/d.rate*float64(time.Second)))
+				need := 1.5 * float64(n) / d.rate * float64(time.Second)
+				window = max(window, time.Duration(min(need, float64(mostWindow))))
 			}
 		}
 		d.begin(window, begun)
@@ -81,7 +82,7 @@ func (d *drain) begin(window time.Duration, now time.Time) {
 		d.end, d.calm = now.Add(d.grace), now
 		return
 	}
-	d.end, d.calm = now.Add(window), now.Add(window*3/4)
+	d.end, d.calm = now.Add(window), now.Add(window/4*3)
 }
 
 // over reports whether nobody is waited for any more. The drainage's mu is held.
