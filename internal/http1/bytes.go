@@ -5,7 +5,7 @@ const (
 	token  = 1 << iota // may stand in a name
 	text               // may stand in a value
 	target             // may stand in a target
-	host               // may stand in a host
+	host               // may stand in the name of a host
 )
 
 var class = func() (t [256]byte) {
@@ -24,7 +24,7 @@ var class = func() (t [256]byte) {
 	for _, c := range []byte("!#$%&'*+-.^_`|~") {
 		t[c] |= token
 	}
-	for _, c := range []byte("-._~!$&'()*+,;=:[]%") {
+	for _, c := range []byte("-._~!$&'()*+,;=") {
 		t[c] |= host
 	}
 	return t

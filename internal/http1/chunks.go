@@ -2,8 +2,12 @@ package http1
 
 import "math"
 
-// maxOverhead bounds what extensions of chunks, and trailers, of one body may take, in bytes.
-const maxOverhead = 8 << 10
+// What extensions of chunks, and trailers, may take, in bytes: those of one body, and those of one chunk or all
+// trailers. Servers refuse more of the latter than fits into their buffer, which may be of 4 KiB.
+const (
+	maxOverhead = 8 << 10
+	maxAtOnce   = 2 << 10
+)
 
 // Chunks takes a chunked body apart. The zero value stands before its beginning.
 type Chunks struct {
@@ -11,6 +15,7 @@ type Chunks struct {
 	left     int64 // of the chunk
 	digits   int
 	overhead int
+	atOnce   int // the part of overhead since the last chunk
 }
 
 type chunkState uint8
@@ -93,7 +98,7 @@ func (c *Chunks) step(x byte) *Error {
 		c.state = contentLF
 		return c.must(x, '\r', ErrChunk)
 	case contentLF:
-		c.state = sizeBegin
+		c.state, c.atOnce = sizeBegin, 0
 		return c.must(x, '\n', ErrChunk)
 	case trailerBegin:
 		if x == '\r' {
@@ -105,12 +110,13 @@ func (c *Chunks) step(x byte) *Error {
 	case trailerName:
 		if x == ':' {
 			c.state = trailerValue
-			return nil
+			return c.extra(x, text, ErrTrailer)
 		}
 		return c.extra(x, token, ErrTrailer)
 	case trailerValue:
 		if x == '\r' {
 			c.state = trailerLF
+			c.overhead, c.atOnce = c.overhead+2, c.atOnce+2
 			return nil
 		}
 		return c.extra(x, text, ErrTrailer)
@@ -126,8 +132,8 @@ func (c *Chunks) step(x byte) *Error {
 
 // extra sees a byte that is neither size nor content.
 func (c *Chunks) extra(x, k byte, err *Error) *Error {
-	c.overhead++
-	if class[x]&k == 0 || c.overhead > maxOverhead {
+	c.overhead, c.atOnce = c.overhead+1, c.atOnce+1
+	if class[x]&k == 0 || c.overhead > maxOverhead || c.atOnce > maxAtOnce {
 		return err
 	}
 	return nil

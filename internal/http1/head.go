@@ -19,6 +19,7 @@ const (
 	Origin
 	SecWebSocketAccept
 	SecWebSocketKey
+	Trailer
 	TransferEncoding
 	Upgrade
 	AcceptEncoding
@@ -54,7 +55,7 @@ func nameOf(name []byte) Name {
 		case equal(name, "upgrade"):
 			return Upgrade
 		case equal(name, "trailer"):
-			return HopByHop
+			return Trailer
 		}
 	case 9:
 		if equal(name, "forwarded") {
@@ -159,7 +160,7 @@ func (h *Head) Values(name string) (values []string) {
 // ForHop reports whether f is about this connection only, and so not to be passed on.
 func (h *Head) ForHop(f *Field) bool {
 	switch f.Is {
-	case HopByHop, Connection, TransferEncoding, Upgrade:
+	case HopByHop, Connection, Trailer, TransferEncoding, Upgrade:
 		return true
 	}
 	for _, name := range h.named {

@@ -15,6 +15,9 @@ type Request struct {
 // methods that no proxy passes on without being asked to.
 var refused = []string{"connect", "trace"}
 
+// framing are headers that say where a message ends, and so cannot come behind it.
+var framing = []string{"content-length", "trailer", "transfer-encoding"}
+
 // Parse reads b, which is a whole head as End found it. At most so many header lines are allowed. Empty lines
 // before it must have been taken away.
 func (r *Request) Parse(b []byte, most int) *Error {
@@ -59,7 +62,7 @@ func (r *Request) Parse(b []byte, most int) *Error {
 		case Host:
 			hosts++
 			r.Host = f.Value
-			if !all(f.Value, host) {
+			if len(f.Value) > 0 && !authority(f.Value) {
 				return ErrHost
 			}
 		case Expect:
@@ -67,6 +70,12 @@ func (r *Request) Parse(b []byte, most int) *Error {
 				return ErrExpect
 			}
 			r.Continue = !r.Old
+		case Trailer:
+			for _, name := range framing {
+				if r.HasToken(Trailer, name) {
+					return ErrTrailer
+				}
+			}
 		}
 	}
 	if hosts > 1 || hosts == 0 && !r.Old {
@@ -108,7 +117,7 @@ func (r *Request) aim(t []byte) *Error {
 	if at >= 0 {
 		name = rest[:at]
 	}
-	if len(name) == 0 || !all(name, host) {
+	if !authority(name) {
 		return ErrTarget
 	}
 	if len(r.Host) > 0 && !EqualFold(name, r.Host) {
