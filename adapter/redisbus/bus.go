@@ -3,16 +3,13 @@ package redisbus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/internal/redissub"
 )
 
 // Options are the settings of a Bus. A nil *Options means all defaults.
@@ -60,11 +57,8 @@ func (o *Options) logger() *slog.Logger {
 	return o.Logger
 }
 
-// maxMessage is the largest message that a Redis takes as it is installed (proto-max-bulk-len).
-const maxMessage = 512 << 20
-
 // MaxMessage implements cluster.Limiter.
-func (b *Bus) MaxMessage() int { return maxMessage }
+func (b *Bus) MaxMessage() int { return redissub.MaxMessage }
 
 var (
 	// ErrClosed is what the methods of a Bus return after its Close.
@@ -78,6 +72,7 @@ var (
 // subscriptions, and shares the client's for publishing. One Bus is for one node: Node.js
 // nodes count connections to know how many nodes there are. Any number of goroutines may use it.
 type Bus struct {
+	base    *redissub.Base[none]
 	client  rueidis.Client
 	prefix  string
 	dialect cluster.Dialect
@@ -85,25 +80,9 @@ type Bus struct {
 	timeout time.Duration
 	log     *slog.Logger
 
-	ctx   context.Context // ends with Close
-	stop  context.CancelFunc
-	tasks sync.WaitGroup
-
-	away  atomic.Bool // a publication was not answered in time, and a probe runs
-	count counters
-
-	wake chan struct{} // holds a token when the keeper has something to do
-
-	mu      sync.Mutex
-	started bool // the keeper runs
-	closed  bool
-	topics  map[string]*topic // what somebody wants, or the connection has
-	dirty   []*topic          // where the keeper should look
-	refused []*topic          // what Redis did not let it subscribe to; the keeper's alone
-	slot    string            // in a Redis Cluster: a key of the server that has the subscriptions; the keeper's alone
+	refused []*topic // what Redis did not let it subscribe to; the keeper's alone
+	slot    string   // in a Redis Cluster: a key of the server that has the subscriptions; the keeper's alone
 }
-
-type counters struct{ published, failed, received, reconnects atomic.Uint64 }
 
 // Stats is what a Bus has counted.
 type Stats struct {
@@ -147,10 +126,11 @@ func newBus(client rueidis.Client, o *Options, prefix string, d cluster.Dialect)
 		dialect: d,
 		timeout: o.publishTimeout(),
 		log:     o.logger(),
-		topics:  make(map[string]*topic),
-		wake:    make(chan struct{}, 1),
 	}
-	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.base = redissub.New(redissub.Options[none]{
+		Package: "redisbus", ErrClosed: ErrClosed, ErrAway: ErrAway,
+		Client: client, Timeout: b.timeout, Log: b.log, Command: b.command, Keep: b.keep,
+	})
 	return b
 }
 
@@ -160,129 +140,44 @@ func (b *Bus) Dialect() cluster.Dialect { return b.dialect }
 
 // Stats returns the counters.
 func (b *Bus) Stats() Stats {
-	return Stats{b.count.published.Load(), b.count.failed.Load(), b.count.received.Load(), b.count.reconnects.Load()}
+	c := &b.base.Count
+	return Stats{c.Published.Load(), c.Failed.Load(), c.Received.Load(), c.Reconnects.Load()}
 }
 
 // Publish sends msg to all who subscribe to topic. It returns nil when Redis has it. It
 // returns an error at once while Redis refuses connections, and after Options.PublishTimeout
 // (or ctx) where Redis is silent; the message may have been sent then.
 func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
-	err := b.publish(ctx, topic, msg)
-	if err != nil {
-		b.count.failed.Add(1)
-		return fmt.Errorf("redisbus: publish: %w", err)
+	var before func()
+	if b.classic != nil && topic == b.classic.goodbyes() {
+		// Who says goodbye is not counted among those who answer any more by the time that others hear it.
+		before = func() { b.base.GiveUp(ctx, b.classic.prefix+"-request#") }
 	}
-	b.count.published.Add(1)
-	return nil
+	return b.base.Publish(ctx, topic, msg, before)
 }
 
-func (b *Bus) publish(ctx context.Context, topic string, msg []byte) error {
-	if b.ctx.Err() != nil {
-		return ErrClosed
-	}
-	if b.away.Load() {
-		return ErrAway
-	}
-	if len(msg) > maxMessage {
-		return fmt.Errorf("%d bytes: %w", len(msg), cluster.ErrTooLarge)
-	}
-	if b.classic != nil && topic == b.classic.goodbyes() {
-		b.stopAnswering(ctx)
-	}
-	// The command may outlive the call when ctx ends first, so it has a copy of msg.
-	cmd := b.client.B().Publish().Channel(topic).Message(string(msg)).Build()
+// command returns the command that publishes msg.
+func (b *Bus) command(topic, msg string) rueidis.Completed {
+	cmd := b.client.B().Publish().Channel(topic).Message(msg).Build()
 	if b.client.Mode() == rueidis.ClientModeCluster {
 		cmd = cmd.SetSlot(b.prefix) // one connection, one order
 	}
-	timeout := b.timeout + time.Duration(len(msg)>>10)*time.Millisecond
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	start := time.Now()
-	err := b.client.Do(limited, cmd).Error()
-	// The client may notice the deadline before the context does; a shorter one of the caller's says nothing about Redis.
-	if err != nil && ctx.Err() == nil && time.Since(start) > timeout*9/10 &&
-		(errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
-		b.probe()
-		return fmt.Errorf("%w for %v", ErrAway, timeout)
-	}
-	return err
-}
-
-// probe has Publish fail at once until Redis answers.
-func (b *Bus) probe() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed || !b.away.CompareAndSwap(false, true) {
-		return
-	}
-	b.tasks.Go(func() {
-		defer b.away.Store(false)
-		b.log.Warn("redisbus: Redis does not answer; messages are not sent until it does", "waited", b.timeout)
-		for pause := firstPause; b.ctx.Err() == nil; pause = min(2*pause, longestPause) {
-			ctx, cancel := context.WithTimeout(b.ctx, b.timeout)
-			err := b.client.Do(ctx, b.client.B().Ping().Build()).Error()
-			cancel()
-			if err == nil {
-				b.log.Info("redisbus: Redis answers again")
-				return
-			}
-			b.sleep(pause)
-		}
-	})
-}
-
-// sleep waits for d, or until the Bus is closed.
-func (b *Bus) sleep(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-b.ctx.Done():
-	}
+	return cmd
 }
 
 // Count returns how many connections subscribe to topic, on all nodes of Redis together.
 func (b *Bus) Count(ctx context.Context, topic string) (int, error) {
-	if b.ctx.Err() != nil {
-		return 0, ErrClosed
-	}
-	if b.away.Load() {
-		return 0, fmt.Errorf("redisbus: count: %w", ErrAway)
-	}
-	ctx, cancel := context.WithTimeout(ctx, b.timeout)
-	defer cancel()
-	total := 0
-	for _, node := range b.client.Nodes() {
-		// Arbitrary, because the client would repeat its own NUMSUB until ctx ends.
-		reply, err := node.Do(ctx, node.B().Arbitrary("PUBSUB", "NUMSUB").Args(topic).Build()).ToArray()
-		if err == nil && len(reply) != 2 {
-			err = fmt.Errorf("PUBSUB NUMSUB answered with %d values", len(reply))
+	return b.base.Asked(ctx, func(ctx context.Context) (total int, err error) {
+		for _, node := range b.client.Nodes() {
+			n, err := redissub.NumSub(ctx, node, "NUMSUB", topic)
+			if err != nil {
+				return 0, err
+			}
+			total += n
 		}
-		var n int64
-		if err == nil {
-			n, err = reply[1].AsInt64()
-		}
-		if err != nil {
-			return 0, fmt.Errorf("redisbus: count: %w", err)
-		}
-		total += int(n)
-	}
-	return total, nil
+		return total, nil
+	})
 }
 
 // Close ends all subscriptions and waits for them. The client stays open. Close may be called twice.
-func (b *Bus) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	var subs []*subscription
-	for _, t := range b.topics {
-		subs = append(subs, t.subs...)
-	}
-	b.mu.Unlock()
-	b.stop()
-	for _, s := range subs {
-		s.Close()
-	}
-	b.tasks.Wait()
-	return nil
-}
+func (b *Bus) Close() error { return b.base.Close() }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/internal/redissub"
 )
 
 // Options are the settings of a Bus. A nil *Options means all defaults.
@@ -65,11 +65,8 @@ func (o *Options) logger() *slog.Logger {
 	return o.Logger
 }
 
-// maxMessage is the largest message that a Redis takes as it is installed (proto-max-bulk-len).
-const maxMessage = 512 << 20
-
 // MaxMessage implements cluster.Limiter.
-func (b *Bus) MaxMessage() int { return maxMessage }
+func (b *Bus) MaxMessage() int { return redissub.MaxMessage }
 
 var (
 	// ErrClosed is what the methods of a Bus return after its Close.
@@ -81,32 +78,19 @@ var (
 
 // A Bus is a cluster.Bus on the sharded Pub/Sub of Redis. Any number of goroutines may use it.
 type Bus struct {
+	base    *redissub.Base[*link]
 	client  rueidis.Client
 	dialect *Dialect
 	timeout time.Duration
 	log     *slog.Logger
 	cluster bool // the client is one of a Redis Cluster
+	where   topology
+	moves   atomic.Uint64
 
-	ctx   context.Context // ends with Close
-	stop  context.CancelFunc
-	tasks sync.WaitGroup
-
-	away  atomic.Bool // a publication was not answered in time, and a probe runs
-	count counters
-	wake  chan struct{} // holds a token when the keeper has something to do
-	where topology
-
-	mu      sync.Mutex
-	started bool // the keeper runs
-	closed  bool
-	topics  map[string]*topic // what somebody wants, or a link has
-	dirty   []*topic          // are to be subscribed to
-	links   map[string]*link  // by the address of the server
-	failed  bool              // something went wrong since the keeper looked
-	worked  bool              // something was subscribed to since then
+	links  map[string]*link // by the address of the server; base.Mu guards these
+	failed bool             // something went wrong since the keeper looked
+	worked bool             // something was subscribed to since then
 }
-
-type counters struct{ published, failed, received, reconnects, moves atomic.Uint64 }
 
 // Stats is what a Bus has counted.
 type Stats struct {
@@ -132,11 +116,15 @@ func New(client rueidis.Client, o *Options) *Bus {
 		timeout: o.publishTimeout(),
 		log:     o.logger(),
 		cluster: client.Mode() == rueidis.ClientModeCluster,
-		wake:    make(chan struct{}, 1),
-		topics:  make(map[string]*topic),
 		links:   make(map[string]*link),
 	}
-	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.base = redissub.New(redissub.Options[*link]{
+		Package: "redisshard", ErrClosed: ErrClosed, ErrAway: ErrAway,
+		Client: client, Timeout: b.timeout, Log: b.log, Keep: b.keep, Leave: b.leave,
+		Command: func(topic, msg string) rueidis.Completed {
+			return client.B().Spublish().Channel(topic).Message(msg).Build()
+		},
+	})
 	return b
 }
 
@@ -145,8 +133,8 @@ func (b *Bus) Dialect() cluster.Dialect { return b.dialect }
 
 // Stats returns the counters.
 func (b *Bus) Stats() Stats {
-	c := &b.count
-	return Stats{c.published.Load(), c.failed.Load(), c.received.Load(), c.reconnects.Load(), c.moves.Load()}
+	c := &b.base.Count
+	return Stats{c.Published.Load(), c.Failed.Load(), c.Received.Load(), c.Reconnects.Load(), b.moves.Load()}
 }
 
 // Publish sends msg to all who subscribe to topic. It returns nil when Redis has it. It
@@ -154,99 +142,30 @@ func (b *Bus) Stats() Stats {
 // (or ctx) where it is silent, or the server of a slot has no successor yet; the message may
 // have been sent then.
 func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
-	err := b.publish(ctx, topic, msg)
-	if err != nil {
-		b.count.failed.Add(1)
-		return fmt.Errorf("redisshard: publish: %w", err)
-	}
-	b.count.published.Add(1)
-	return nil
-}
-
-func (b *Bus) publish(ctx context.Context, topic string, msg []byte) error {
-	if b.ctx.Err() != nil {
-		return ErrClosed
-	}
-	if b.away.Load() {
-		return ErrAway
-	}
-	if len(msg) > maxMessage {
-		return fmt.Errorf("%d bytes: %w", len(msg), cluster.ErrTooLarge)
-	}
+	var before func()
 	if _, goodbyes := b.dialect.side.All(); topic == goodbyes {
-		b.stopAnswering(ctx)
+		// Who says goodbye is not counted among those who answer any more by the time that others hear it.
+		before = func() { b.base.GiveUp(ctx, b.dialect.prefix+"#") }
 	}
-	// The command may outlive the call when ctx ends first, so it has a copy of msg.
-	cmd := b.client.B().Spublish().Channel(topic).Message(string(msg)).Build()
-	timeout := b.timeout + time.Duration(len(msg)>>10)*time.Millisecond
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	start := time.Now()
-	err := b.client.Do(limited, cmd).Error()
-	// The client may notice the deadline before the context does; a shorter one of the caller's says nothing about Redis.
-	if err != nil && ctx.Err() == nil && time.Since(start) > timeout*9/10 &&
-		(errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
-		b.probe()
-		return fmt.Errorf("%w for %v", ErrAway, timeout)
-	}
-	return err
+	return b.base.Publish(ctx, topic, msg, before)
 }
 
-// probe has Publish fail at once until Redis answers.
-func (b *Bus) probe() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed || !b.away.CompareAndSwap(false, true) {
-		return
-	}
-	b.tasks.Go(func() {
-		defer b.away.Store(false)
-		b.log.Warn("redisshard: Redis does not answer; messages are not sent until it does", "waited", b.timeout)
-		for pause := firstPause; b.ctx.Err() == nil; pause = min(2*pause, longestPause) {
-			ctx, cancel := context.WithTimeout(b.ctx, b.timeout)
-			err := b.client.Do(ctx, b.client.B().Ping().Build()).Error()
-			cancel()
-			if err == nil {
-				b.log.Info("redisshard: Redis answers again")
-				return
-			}
-			b.sleep(pause)
-		}
-	})
-}
-
-// sleep waits for d, or until the Bus is closed.
-func (b *Bus) sleep(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-b.ctx.Done():
-	}
+// Subscribe calls deliver for each message on topic. It waits until Redis has confirmed the
+// subscription, and returns an error when ctx ends before, or 5 seconds have passed. Many that
+// subscribe at once share their round trips.
+func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(topic string, msg []byte)) (cluster.Subscription, error) {
+	return b.base.Subscribe(ctx, topic, deliver)
 }
 
 // Count returns how many connections subscribe to topic, on all servers together. In a Redis Cluster,
 // the server of its slot must answer.
 func (b *Bus) Count(ctx context.Context, topic string) (int, error) {
-	if b.ctx.Err() != nil {
-		return 0, ErrClosed
-	}
-	if b.away.Load() {
-		return 0, fmt.Errorf("redisshard: count: %w", ErrAway)
-	}
-	ctx, cancel := context.WithTimeout(ctx, b.timeout)
-	defer cancel()
-	var n int
-	var err error
-	if b.cluster {
-		n, err = b.countAll(ctx, topic)
-	} else {
-		n, err = count(ctx, b.client, topic)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("redisshard: count: %w", err)
-	}
-	return n, nil
+	return b.base.Asked(ctx, func(ctx context.Context) (int, error) {
+		if b.cluster {
+			return b.countAll(ctx, topic)
+		}
+		return count(ctx, b.client, topic)
+	})
 }
 
 // countAll adds up what the servers of a Redis Cluster count.
@@ -282,32 +201,9 @@ func (b *Bus) countAll(ctx context.Context, topic string) (int, error) {
 	return total, nil
 }
 
-// count asks one server. The command is an arbitrary one, because the client would repeat its own until ctx ends.
 func count(ctx context.Context, node rueidis.Client, topic string) (int, error) {
-	reply, err := node.Do(ctx, node.B().Arbitrary("PUBSUB", "SHARDNUMSUB").Args(topic).Build()).ToArray()
-	if err != nil {
-		return 0, err
-	}
-	if len(reply) != 2 {
-		return 0, fmt.Errorf("PUBSUB SHARDNUMSUB answered with %d values", len(reply))
-	}
-	n, err := reply[1].AsInt64()
-	return int(n), err
+	return redissub.NumSub(ctx, node, "SHARDNUMSUB", topic)
 }
 
 // Close ends all subscriptions and waits for them. The client stays open. Close may be called twice.
-func (b *Bus) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	var subs []*subscription
-	for _, t := range b.topics {
-		subs = append(subs, t.subs...)
-	}
-	b.mu.Unlock()
-	b.stop()
-	for _, s := range subs {
-		s.Close()
-	}
-	b.tasks.Wait()
-	return nil
-}
+func (b *Bus) Close() error { return b.base.Close() }

@@ -2,8 +2,8 @@ package redisshard
 
 // Links returns how many connections the subscriptions have.
 func (b *Bus) Links() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.base.Mu.Lock()
+	defer b.base.Mu.Unlock()
 	return len(b.links)
 }
 

@@ -8,16 +8,17 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/atollhq/atoll/internal/redissub"
 )
 
 const (
-	firstPause     = 10 * time.Millisecond // between two tries
-	longestPause   = 500 * time.Millisecond
-	commandTimeout = 5 * time.Second // for one batch
-	batch          = 256             // commands sent at once
-	pingEvery      = time.Second
-	pingTimeout    = 3 * time.Second // without a sign of life after it a connection is dead
+	pingEvery   = time.Second
+	pingTimeout = 3 * time.Second // without a sign of life after it a connection is dead
 )
+
+// A topic is what is known of a topic, and whose link it is, unless it is absent.
+type topic = redissub.Topic[*link]
 
 // A link is a connection to one server, for subscriptions.
 type link struct {
@@ -25,38 +26,53 @@ type link struct {
 	addr   string // empty where Redis is alone
 	wake   chan struct{}
 	heard  atomic.Uint64       // messages that came
-	topics map[*topic]struct{} // those with this link; b.mu guards it
-	todo   []*topic            // are joining or leaving; b.mu guards it
+	topics map[*topic]struct{} // those with this link; b.base.Mu guards it
+	todo   []*topic            // are joining or leaving; b.base.Mu guards it
 }
 
-// hand has the link bring t in order. b.mu is held.
+// hand has the link bring t in order. b.base.Mu is held.
 func (l *link) hand(t *topic) {
 	l.todo = append(l.todo, t)
-	signal(l.wake)
+	redissub.Signal(l.wake)
+}
+
+// leave has the link give up t. b.base.Mu is held.
+func (b *Bus) leave(t *topic) {
+	t.To(redissub.Leaving)
+	t.Place.hand(t)
+}
+
+// absent says that nobody subscribes to t. b.base.Mu is held.
+func absent(t *topic) {
+	if t.Place != nil {
+		delete(t.Place.topics, t)
+		t.Place = nil
+	}
+	t.To(redissub.Absent)
 }
 
 // keep gives each topic that is wanted to the link of the server that serves it, until the Bus is closed.
 func (b *Bus) keep() {
-	for pause := firstPause; ; {
+	for pause := redissub.FirstPause; ; {
 		select {
-		case <-b.wake:
-		case <-b.ctx.Done():
+		case <-b.base.Wake:
+		case <-b.base.Tasks.Context().Done():
 			return
 		}
-		b.mu.Lock()
+		b.base.Mu.Lock()
 		failed, worked := b.failed, b.worked
 		b.failed, b.worked = false, false
-		b.mu.Unlock()
+		b.base.Mu.Unlock()
 		if worked {
-			pause = firstPause
+			pause = redissub.FirstPause
 		}
 		if failed {
-			b.sleep(pause)
-			pause = min(2*pause, longestPause)
+			b.base.Tasks.Sleep(pause)
+			pause = min(2*pause, redissub.LongestPause)
 		}
 		var slots *slots
 		if b.cluster {
-			ctx, cancel := context.WithTimeout(b.ctx, commandTimeout)
+			ctx, cancel := context.WithTimeout(b.base.Tasks.Context(), redissub.CommandTimeout)
 			var err error
 			slots, err = b.where.get(ctx, b.client)
 			cancel()
@@ -71,34 +87,39 @@ func (b *Bus) keep() {
 
 // postpone takes note that nothing can be subscribed to now.
 func (b *Bus) postpone(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, t := range b.dirty {
-		t.err = err
+	b.base.Mu.Lock()
+	defer b.base.Mu.Unlock()
+	for _, t := range b.base.Listed {
+		t.Err = away(err)
 	}
 	b.failed = true
-	signal(b.wake)
+	b.base.Poke()
+}
+
+// away says why nothing can be subscribed to.
+func away(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrAway, err)
 }
 
 // place gives the topics on the list to links.
 func (b *Bus) place(slots *slots) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	dirty := b.dirty
-	b.dirty = nil
-	for _, t := range dirty {
-		t.dirty = false
-		if len(t.subs) == 0 || t.state != absent {
-			b.look(t)
+	b.base.Mu.Lock()
+	defer b.base.Mu.Unlock()
+	for _, t := range b.base.Take() {
+		if !t.Wanted() || t.State() != redissub.Absent {
+			b.base.Look(t)
 			continue
 		}
 		addr := ""
 		if slots != nil {
-			if addr = slots.owner(t.slot); addr == "" {
-				t.err = errors.New("no server serves the slot of the channel")
+			if addr = slots.owner(slotOf(t.Name)); addr == "" {
+				t.Err = away(errors.New("no server serves the slot of the channel"))
 				b.failed = true
 				b.where.forget("")
-				b.look(t)
+				b.base.Look(t)
 				continue
 			}
 		}
@@ -106,11 +127,11 @@ func (b *Bus) place(slots *slots) {
 		if l == nil {
 			l = &link{bus: b, addr: addr, wake: make(chan struct{}, 1), topics: make(map[*topic]struct{})}
 			b.links[addr] = l
-			b.tasks.Go(l.run)
+			b.base.Tasks.Go(l.run)
 		}
-		t.link = l
+		t.Place = l
 		l.topics[t] = struct{}{}
-		t.to(joining)
+		t.To(redissub.Joining)
 		l.hand(t)
 	}
 }
@@ -119,30 +140,30 @@ func (b *Bus) place(slots *slots) {
 func (l *link) run() {
 	b := l.bus
 	worked, err := l.serve()
-	b.mu.Lock()
+	b.base.Mu.Lock()
 	if b.links[l.addr] == l {
 		delete(b.links, l.addr)
 	}
 	lost := 0
 	for t := range l.topics {
-		if t.state == subscribed && len(t.subs) > 0 {
+		if t.State() == redissub.Subscribed && t.Wanted() {
 			lost++
 		}
-		t.err = err
-		t.to(absent)
-		b.look(t)
+		t.Err = away(err)
+		absent(t)
+		b.base.Look(t)
 	}
 	if err != nil {
 		b.failed = true
 	}
-	b.mu.Unlock()
-	if err == nil || b.ctx.Err() != nil {
+	b.base.Mu.Unlock()
+	if err == nil || b.base.Tasks.Closed() {
 		return
 	}
 	b.where.forget("")
-	signal(b.wake)
+	b.base.Poke()
 	if worked {
-		b.count.reconnects.Add(1)
+		b.base.Count.Reconnects.Add(1)
 		b.log.Warn("redisshard: a connection of subscriptions broke; messages of other nodes may be lost", "server", l.addr, "channels", lost, "err", err)
 	}
 }
@@ -184,12 +205,12 @@ func (l *link) serve() (worked bool, err error) {
 		case <-tick.C:
 			now := l.heard.Load()
 			if now == heard {
-				if err := ping(b.ctx, client); err != nil && l.heard.Load() == now {
+				if err := ping(b.base.Tasks.Context(), client); err != nil && l.heard.Load() == now {
 					return worked, fmt.Errorf("the connection is silent: %w", err)
 				}
 			}
 			heard = now
-		case <-b.ctx.Done():
+		case <-b.base.Tasks.Context().Done():
 			return worked, nil
 		}
 	}
@@ -198,7 +219,7 @@ func (l *link) serve() (worked bool, err error) {
 // dispatch takes a message from the connection.
 func (l *link) dispatch(m rueidis.PubSubMessage) {
 	l.heard.Add(1)
-	l.bus.dispatch(m)
+	l.bus.base.Deliver(m.Channel, m.Channel, m.Message)
 }
 
 func ping(ctx context.Context, client rueidis.DedicatedClient) error {
@@ -212,13 +233,13 @@ func ping(ctx context.Context, client rueidis.DedicatedClient) error {
 func (l *link) introduce() error {
 	b := l.bus
 	key := ""
-	b.mu.Lock()
+	b.base.Mu.Lock()
 	for t := range l.topics {
-		key = t.name
+		key = t.Name
 		break
 	}
-	b.mu.Unlock()
-	ctx, cancel := context.WithTimeout(b.ctx, b.timeout)
+	b.base.Mu.Unlock()
+	ctx, cancel := context.WithTimeout(b.base.Tasks.Context(), b.timeout)
 	defer cancel()
 	b.client.Do(ctx, b.client.B().Exists().Key(key).Build())
 	return fmt.Errorf("the client does not know the server %s yet", l.addr)
@@ -228,8 +249,8 @@ func (l *link) introduce() error {
 // there is nothing to be saved by that.
 func (l *link) idle() bool {
 	b := l.bus
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.base.Mu.Lock()
+	defer b.base.Mu.Unlock()
 	if !b.cluster || len(l.topics) > 0 {
 		return false
 	}
@@ -240,30 +261,30 @@ func (l *link) idle() bool {
 // work sends what the link has to do, some of it. It reports whether there was any.
 func (l *link) work(client rueidis.DedicatedClient) (some bool, err error) {
 	b := l.bus
-	b.mu.Lock()
-	n := min(len(l.todo), batch)
+	b.base.Mu.Lock()
+	n := min(len(l.todo), redissub.Batch)
 	topics := make([]*topic, 0, n)
-	sent := make([]state, 0, n) // the states that the commands are for
+	sent := make([]redissub.State, 0, n) // the states that the commands are for
 	cmds := make([]rueidis.Completed, 0, n)
 	for _, t := range l.todo[:n] {
 		switch {
-		case t.link != l: // it was pushed off meanwhile
+		case t.Place != l: // it was pushed off meanwhile
 			continue
-		case t.state == joining:
-			cmds = append(cmds, client.B().Ssubscribe().Channel(t.name).Build())
-		case t.state == leaving:
-			cmds = append(cmds, client.B().Sunsubscribe().Channel(t.name).Build())
+		case t.State() == redissub.Joining:
+			cmds = append(cmds, client.B().Ssubscribe().Channel(t.Name).Build())
+		case t.State() == redissub.Leaving:
+			cmds = append(cmds, client.B().Sunsubscribe().Channel(t.Name).Build())
 		default:
 			continue
 		}
-		topics, sent = append(topics, t), append(sent, t.state)
+		topics, sent = append(topics, t), append(sent, t.State())
 	}
 	l.todo = l.todo[n:]
-	b.mu.Unlock()
+	b.base.Mu.Unlock()
 	if len(cmds) == 0 {
 		return n > 0, nil
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, commandTimeout)
+	ctx, cancel := context.WithTimeout(b.base.Tasks.Context(), redissub.CommandTimeout)
 	defer cancel()
 	for i, r := range client.DoMulti(ctx, cmds...) {
 		if err := r.NonRedisError(); err != nil {
@@ -276,57 +297,57 @@ func (l *link) work(client rueidis.DedicatedClient) (some bool, err error) {
 
 // settle takes note of what Redis has said about t to a command that was for the given state. What Redis pushed before
 // that may have taken t further.
-func (l *link) settle(t *topic, sent state, err error) {
+func (l *link) settle(t *topic, sent redissub.State, err error) {
 	b := l.bus
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.base.Mu.Lock()
+	defer b.base.Mu.Unlock()
 	switch {
-	case t.link != l || t.state != sent:
-	case sent == leaving:
-		t.to(absent)
+	case t.Place != l || t.State() != sent:
+	case sent == redissub.Leaving:
+		absent(t)
 	case err != nil:
-		t.err = err
+		t.Err = away(err)
 		b.failed = true
 		if e, ok := rueidis.IsRedisErr(err); ok {
 			if addr, moved := e.IsMoved(); moved {
 				b.where.forget(addr)
 			}
 		}
-		t.to(absent)
+		absent(t)
 	default: // the client did not tell of the confirmation
 		b.confirm(t)
 	}
-	b.look(t)
+	b.base.Look(t)
 }
 
-// confirm says that t is subscribed to. b.mu is held.
+// confirm says that t is subscribed to. b.base.Mu is held.
 func (b *Bus) confirm(t *topic) {
-	t.err = nil
+	t.Err = nil
 	b.worked = true
-	t.to(subscribed)
+	t.To(redissub.Subscribed)
 }
 
 // pushed takes in what Redis says about subscriptions, on its own account too: a server lets go of those whose slot
 // moves elsewhere.
 func (l *link) pushed(s rueidis.PubSubSubscription) {
 	b := l.bus
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t := b.topics[s.Channel]
-	if t == nil || t.link != l {
+	b.base.Mu.Lock()
+	defer b.base.Mu.Unlock()
+	t := b.base.Topics[s.Channel]
+	if t == nil || t.Place != l {
 		return
 	}
 	switch {
-	case s.Kind == "ssubscribe" && t.state == joining:
+	case s.Kind == "ssubscribe" && t.State() == redissub.Joining:
 		b.confirm(t)
-		b.look(t)
-	case s.Kind == "sunsubscribe" && t.state == leaving:
-		t.to(absent)
-		b.look(t)
-	case s.Kind == "sunsubscribe" && t.state == subscribed:
-		b.count.moves.Add(1)
+		b.base.Look(t)
+	case s.Kind == "sunsubscribe" && t.State() == redissub.Leaving:
+		absent(t)
+		b.base.Look(t)
+	case s.Kind == "sunsubscribe" && t.State() == redissub.Subscribed:
+		b.moves.Add(1)
 		b.where.forget("")
-		t.to(absent)
-		b.look(t)
+		absent(t)
+		b.base.Look(t)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/redis/rueidis"
+
+	"github.com/atollhq/atoll/internal/redissub"
 )
 
 // slotOf returns the slot of a channel in a Redis Cluster.
@@ -126,7 +128,7 @@ func btoi(v bool) int {
 
 // ask asks one server for the slots.
 func ask(ctx context.Context, node rueidis.Client, addr string) (*slots, error) {
-	ctx, cancel := context.WithTimeout(ctx, longestPause)
+	ctx, cancel := context.WithTimeout(ctx, redissub.LongestPause)
 	defer cancel()
 	reply, err := node.Do(ctx, node.B().Arbitrary("CLUSTER", "SLOTS").Build()).ToArray()
 	if err != nil {

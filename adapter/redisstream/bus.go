@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/internal/redissub"
 	"github.com/atollhq/atoll/recovery"
 )
 
@@ -25,16 +24,8 @@ var (
 	ErrAway = errors.New("redisstream: Redis does not answer")
 )
 
-// maxMessage is the largest message that a Redis takes as it is installed (proto-max-bulk-len).
-const maxMessage = 512 << 20
-
 // MaxMessage implements cluster.Limiter.
-func (b *Bus) MaxMessage() int { return maxMessage }
-
-const (
-	firstPause   = 10 * time.Millisecond // between two tries
-	longestPause = time.Second
-)
+func (b *Bus) MaxMessage() int { return redissub.MaxMessage }
 
 // A Bus is a cluster.Bus, a cluster.Log and a recovery.Sessions on Redis. It has a connection of its own for each
 // stream that it reads and one for its channels, and shares the client's for the rest. One Bus is for one node:
@@ -45,11 +36,10 @@ type Bus struct {
 	dialect  *Dialect
 	channels channels
 
-	ctx   context.Context // ends with Close
-	stop  context.CancelFunc
-	tasks sync.WaitGroup
-	away  []atomic.Bool // of each stream: a write was not answered in time, and a probe runs
-	count counters
+	tasks  *redissub.Tasks
+	ctx    context.Context   // of the tasks: ends with Close
+	guards []*redissub.Guard // of each stream
+	count  counters
 
 	mu      sync.Mutex
 	closed  bool
@@ -85,15 +75,37 @@ func New(client rueidis.Client, o *Options) *Bus {
 		o:       d.o,
 		client:  client,
 		dialect: d,
-		away:    make([]atomic.Bool, d.o.StreamCount),
+		tasks:   redissub.NewTasks(),
 		subs:    make(map[*subscription]struct{}),
 		written: make([]id, d.o.StreamCount),
 		readers: make(map[string]*reader),
 		moved:   make(chan struct{}),
 	}
 	b.channels = newChannels(client, &b.o)
-	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.ctx = b.tasks.Context()
+	for i := range d.o.StreamCount {
+		b.guards = append(b.guards, b.guard(d.o.key(i)))
+	}
 	return b
+}
+
+// guard returns what has writes to a stream fail at once while Redis is silent. Readers try again, too, when it
+// answers again.
+func (b *Bus) guard(key string) *redissub.Guard {
+	return &redissub.Guard{
+		Tasks: b.tasks, Timeout: b.o.PublishTimeout, ErrAway: ErrAway,
+		Package: "redisstream", Log: b.o.Logger.With("stream", key),
+		Ping: func(ctx context.Context) error {
+			return b.client.Do(ctx, b.client.B().Type().Key(key).Build()).Error()
+		},
+		Back: func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for _, r := range b.readers {
+				r.kick()
+			}
+		},
+	}
 }
 
 // Dialect returns the format of @socket.io/redis-streams-adapter.
@@ -145,9 +157,9 @@ func (b *Bus) append(ctx context.Context, topic string, msg []byte) (at id, err 
 	switch {
 	case b.ctx.Err() != nil:
 		return at, ErrClosed
-	case b.away[index].Load():
+	case b.guards[index].Away():
 		return at, ErrAway
-	case len(msg) > maxMessage:
+	case len(msg) > redissub.MaxMessage:
 		return at, fmt.Errorf("%d bytes: %w", len(msg), cluster.ErrTooLarge)
 	}
 	fields, err := args(string(msg)) // a copy: the command may outlive the call when ctx ends first
@@ -158,14 +170,12 @@ func (b *Bus) append(ctx context.Context, topic string, msg []byte) (at id, err 
 	if b.o.MaxLen > 0 {
 		cmd = cmd.Args("MAXLEN", "~", strconv.FormatInt(b.o.MaxLen, 10))
 	}
-	limited, cancel := context.WithTimeout(ctx, b.o.PublishTimeout+time.Duration(len(msg)>>10)*time.Millisecond)
-	defer cancel()
-	text, err := b.client.Do(limited, cmd.Args("*").Args(fields...).Build()).ToString()
-	// The client may notice the deadline before the context does.
-	if err != nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)) {
-		b.probe(index)
-		return at, fmt.Errorf("%w for %v", ErrAway, b.o.PublishTimeout)
-	}
+	built := cmd.Args("*").Args(fields...).Build()
+	var text string
+	err = b.guards[index].Do(ctx, len(msg), func(ctx context.Context) (err error) {
+		text, err = b.client.Do(ctx, built).ToString()
+		return err
+	})
 	if err != nil {
 		return at, err
 	}
@@ -180,48 +190,9 @@ func (b *Bus) append(ctx context.Context, topic string, msg []byte) (at id, err 
 	return at, nil
 }
 
-// probe has writes to a stream fail at once until Redis answers. Then readers try again, too.
-func (b *Bus) probe(index int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed || !b.away[index].CompareAndSwap(false, true) {
-		return
-	}
-	key := b.o.key(index)
-	b.o.Logger.Warn("redisstream: Redis does not answer; messages are not sent until it does", "stream", key, "waited", b.o.PublishTimeout)
-	b.tasks.Go(func() {
-		defer b.away[index].Store(false)
-		for pause := firstPause; b.ctx.Err() == nil; pause = min(2*pause, longestPause) {
-			ctx, cancel := context.WithTimeout(b.ctx, b.o.PublishTimeout)
-			err := b.client.Do(ctx, b.client.B().Type().Key(key).Build()).Error()
-			cancel()
-			if err == nil {
-				b.o.Logger.Info("redisstream: Redis answers again", "stream", key)
-				b.mu.Lock()
-				for _, r := range b.readers {
-					r.kick()
-				}
-				b.mu.Unlock()
-				return
-			}
-			sleep(b.ctx, pause)
-		}
-	})
-}
-
 // limit bounds a call that reads, or that may be repeated: the client repeats some until their context ends.
 func (b *Bus) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, 5*b.o.PublishTimeout)
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // Count returns how many connections subscribe to a channel, on all nodes of Redis together.
@@ -239,11 +210,11 @@ func (b *Bus) Close() error {
 		subs = append(subs, s)
 	}
 	b.mu.Unlock()
-	b.stop()
+	b.tasks.Stop()
 	err := b.channels.Close()
 	for _, s := range subs {
 		s.Close()
 	}
-	b.tasks.Wait()
+	b.tasks.Close()
 	return err
 }

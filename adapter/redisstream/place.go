@@ -165,7 +165,7 @@ func (s *subscription) receive(topic string, msg []byte) {
 		s.release()
 		return
 	}
-	if s.drained && b.start(s.drain) {
+	if s.drained && b.tasks.Go(s.drain) {
 		s.drained = false
 	} else if s.drained {
 		s.release()
@@ -178,17 +178,6 @@ func (s *subscription) release() {
 		s.deliver(s.topic, "", h.msg)
 	}
 	s.queue, s.bytes = nil, 0
-}
-
-// start runs f unless the Bus is closed.
-func (b *Bus) start(f func()) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	b.tasks.Go(f)
-	return true
 }
 
 // drain delivers what waits, each when the stream was read far enough or its time is up.

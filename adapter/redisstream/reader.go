@@ -11,9 +11,13 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/atollhq/atoll/internal/redissub"
 )
 
 const (
+	longestPause = time.Second // between two tries
+
 	slack     = 2 * time.Second // how much longer than BlockTime an answer may take
 	maxBatch  = 16 << 20        // about as many bytes are read at once, as far as earlier entries tell
 	complains = time.Minute     // between two complaints about one that lasts
@@ -110,7 +114,7 @@ func (r *reader) leave(s *subscription) {
 
 // run reads until ctx ends. After a failure it goes on where it was.
 func (r *reader) run(ctx context.Context) {
-	pause := firstPause
+	pause := redissub.FirstPause
 	var failed time.Time // when the failure that lasts began, or was complained about last
 	check := true        // something may have been trimmed since we read
 	for ctx.Err() == nil {
@@ -129,7 +133,7 @@ func (r *reader) run(ctx context.Context) {
 				r.bus.o.Logger.Info("redisstream: the stream is read again", "stream", r.key)
 				failed = time.Time{}
 			}
-			pause = firstPause
+			pause = redissub.FirstPause
 		default:
 			check = true
 			if failed.IsZero() || time.Since(failed) > complains {
