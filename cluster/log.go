@@ -68,14 +68,40 @@ func (n *Node) Keep(ctx context.Context, op *Op) (offset string, err error) {
 }
 
 // Since yields the Emits that are kept in a namespace behind offset, all nodes' and this one's, in order,
-// without those that are volatile. One that its sender appended twice, because it could not know that
-// it was there already, it yields once, and not where this node performed it before offset.
-// The last pair may be an error; it wraps ErrTrimmed where something is no longer kept.
+// without those that are volatile: as far at least as this node has taken them in. One that its sender appended
+// twice, because it could not know that it was there already, it yields once, and not where this node performed
+// it before offset. The last pair may be an error; it wraps ErrTrimmed where something is no longer kept.
+//
+// However many call it at once, the log is read once: what came out of it last stays in memory
+// (Options.LogTail). So the operations are others', too, and must not be changed.
 func (n *Node) Since(ctx context.Context, namespace, offset string) iter.Seq2[*Op, error] {
 	return func(yield func(*Op, error) bool) {
 		topic, err := n.keptTopic(namespace)
 		if err != nil {
 			yield(nil, fmt.Errorf("cluster: since: %w", err))
+			return
+		}
+		rs, ok, err := n.recent(ctx, topic, offset)
+		if err != nil {
+			yield(nil, fmt.Errorf("cluster: since: %w", err))
+			return
+		}
+		for _, r := range rs {
+			if r.op == nil || r.op.Namespace != namespace || r.twice.Load() || n.logbook.isRepeat(entry{topic, r.offset}) {
+				continue
+			}
+			if !yield(r.op, nil) {
+				return
+			}
+		}
+		if ok {
+			return
+		}
+		select {
+		case n.logbook.direct <- struct{}{}:
+			defer func() { <-n.logbook.direct }()
+		case <-ctx.Done():
+			yield(nil, fmt.Errorf("cluster: since: %w", context.Cause(ctx)))
 			return
 		}
 		seen := make(map[laneID]*numbers)
@@ -105,14 +131,18 @@ func (n *Node) Since(ctx context.Context, namespace, offset string) iter.Seq2[*O
 
 // twice reports whether m was seen before among what is read.
 func (n *Node) twice(m *Message, topic string, seen map[laneID]*numbers) bool {
-	if m.Number == 0 || m.Number > maxNumber {
+	return m.Number > 0 && seenBefore(n.laneOf(m, topic), m.Number, seen)
+}
+
+// seenBefore reports whether a number of a lane is among those that were seen. It is from now on.
+func seenBefore(lane laneID, number uint64, seen map[laneID]*numbers) bool {
+	if number > maxNumber {
 		return false
 	}
-	id := n.laneOf(m, topic)
-	if seen[id] == nil {
-		seen[id] = new(numbers)
+	if seen[lane] == nil {
+		seen[lane] = new(numbers)
 	}
-	return !seen[id].first(m.Number)
+	return !seen[lane].first(number)
 }
 
 // replayed reports whether op is for those too who come back later.
@@ -161,6 +191,10 @@ type logbook struct {
 	mu  sync.Mutex
 	own map[place]*keeping // what Keep waits for
 	at  map[string]string  // of each topic: the offset of what was performed last
+
+	followed map[string]string // of each topic: the offset of what came last
+	tails    map[string]*tail
+	direct   chan struct{} // a token for each who reads the log alone
 
 	repeats map[entry]struct{} // what is in the log once more than it should
 	ring    []entry            // the same, the last maxRepeats
@@ -284,11 +318,31 @@ func (n *Node) listen(ctx context.Context, topic string) (Subscription, error) {
 		}
 		b.reached(topic, end)
 	}
-	return b.log.Follow(ctx, topic, n.follow)
+	b.leave(topic)
+	s, err := b.log.Follow(ctx, topic, n.follow)
+	if err != nil {
+		return nil, err
+	}
+	return &pursuit{s, b, topic}, nil
+}
+
+// A pursuit is what follows a topic of a log.
+type pursuit struct {
+	Subscription
+	book  *logbook
+	topic string
+}
+
+// Close implements Subscription.
+func (p *pursuit) Close() error {
+	err := p.Subscription.Close()
+	p.book.leave(p.topic)
+	return err
 }
 
 // follow takes a message from the log. It decodes and queues, and does not wait.
 func (n *Node) follow(topic, offset string, data []byte) {
+	n.logbook.came(topic, offset, data)
 	if data == nil {
 		n.trimmed(topic)
 	} else if m := n.incoming(topic, offset, data); m == nil && n.logbook.expects() {

@@ -291,6 +291,7 @@ func TestSince(t *testing.T) {
 			}
 			return got, nil
 		}
+		synctest.Wait()
 		for _, s := range all {
 			if got, err := since(s, from); got != "123" || err != nil {
 				t.Errorf("%s: got %q and %v, want 123", s.Name(), got, err)
@@ -304,6 +305,10 @@ func TestSince(t *testing.T) {
 			}
 		}
 		hub.Trim("atoll.all", 1)
+		if got, err := since(all[0], from); got != "123" || err != nil {
+			t.Errorf("trimmed, but in memory: got %q and %v, want 123", got, err)
+		}
+		time.Sleep(10 * time.Minute) // now it is not
 		if _, err := since(all[0], from); !errors.Is(err, cluster.ErrTrimmed) {
 			t.Errorf("got %v, want ErrTrimmed", err)
 		}

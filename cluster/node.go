@@ -128,6 +128,7 @@ func Join(ctx context.Context, bus Bus, o *Options) (*Node, error) {
 	n.outlet.kept.limit = max(opts.Resend, 0)
 	n.batch.Store(batchSize)
 	n.logbook.log, _ = bus.(Log)
+	n.logbook.direct = make(chan struct{}, directly)
 	n.hold.init(n)
 	n.initRouting()
 	n.outbox.limit = opts.MaxQueue

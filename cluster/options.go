@@ -61,6 +61,11 @@ type Options struct {
 	// that it did not reach and to all when the bus was away. If zero, 16 MiB. If negative, none.
 	Resend int64
 
+	// LogTail is how many bytes of what came out of a Log last stay in memory for Since, on each topic, with 256
+	// bytes more for each message, and for five minutes after the last call. If zero, 32 MiB. If negative, none: then each Since reads
+	// the log, as it does for what is more than that; four may at once.
+	LogTail int64
+
 	// RepairWait is how long operations may wait for one before them that did not come, while the bus
 	// works and nothing else of what is missing comes; then it is given up and reported
 	// (OnGap). If zero, two heartbeats, and 2 seconds at least. If negative, nothing is waited or asked
@@ -97,6 +102,7 @@ const (
 	defaultAskTimeout = 5 * time.Second
 	defaultMaxQueue   = 64 << 20
 	defaultResend     = 16 << 20
+	defaultLogTail    = 32 << 20
 	minRepairWait     = 2 * time.Second
 	minKey            = 16
 	maxID             = 64
@@ -136,6 +142,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if c.Resend == 0 {
 		c.Resend = defaultResend
+	}
+	if c.LogTail == 0 {
+		c.LogTail = defaultLogTail
 	}
 	if c.RepairWait == 0 {
 		c.RepairWait = max(2*c.Heartbeat, minRepairWait)
