@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,21 +11,33 @@ import (
 )
 
 // BenchmarkStickiness compares what a message costs the nodes where each request goes to the owner of its session, and
-// where it goes to any of three: processor time of the nodes, and latency.
+// where it goes to any of three: processor time of the nodes, and latency. At two paces, at which the machine has time left, and as
+// fast as it can; with clients that poll only, and with a third each that poll, that upgrade, and that begin with a WebSocket.
 //
 //	ATOLL_E2E=1 go test -run '^$' -bench Stickiness -benchtime 1x -count 5 ./e2e
 func BenchmarkStickiness(b *testing.B) {
-	for _, c := range []struct {
-		name, rate string
-		args       []string
-	}{
-		{"sticky/2000", "2000", []string{"-sticky"}}, {"random/2000", "2000", nil},
-		{"sticky/7000", "7000", []string{"-sticky"}}, {"random/7000", "7000", nil},
-	} {
+	type run struct {
+		name string
+		args []string
+	}
+	var runs []run
+	for _, clients := range []string{"polling", "mix"} {
+		for _, rate := range []string{"2000", "7000", "full"} {
+			args := []string{"-broadcasts", "0s", "-rate", strings.TrimSuffix(rate, "full")}
+			if rate == "full" {
+				args[3] = "0"
+			}
+			if clients == "mix" {
+				args = append(args, "-mix")
+			}
+			name := clients + "/" + rate
+			runs = append(runs, run{name + "/sticky", append(slices.Clone(args), "-sticky")}, run{name + "/random", args})
+		}
+	}
+	for _, c := range runs {
 		b.Run(c.name, func(b *testing.B) {
-			args := append([]string{"-rate", c.rate, "-broadcasts", "0s"}, c.args...)
 			for b.Loop() {
-				s := scatter(b, 3, 3, 1000, args...)
+				s := scatter(b, 3, 3, 1000, c.args...)
 				time.Sleep(2 * time.Second) // links are made, caches are warm
 				before, start := busy(b, s.nodes), time.Now()
 				time.Sleep(6 * time.Second)

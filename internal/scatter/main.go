@@ -2,9 +2,9 @@
 // choice: what a balancer without stickiness does to a cluster. It checks that every session is
 // served as if all had gone to one node: nothing refused, lost, doubled or out of order.
 //
-//	scatter -nodes host:port,host:port,... [-owners N] [-sessions N] [-rate N] [-sticky]
+//	scatter -nodes host:port,host:port,... [-owners N] [-sessions N] [-rate N] [-mix] [-sticky]
 //
-// It opens the sessions, prints "ready", sends echoes at the given rate, and a broadcast now and
+// It opens the sessions, prints "ready", sends echoes at the given rate (or as fast as they are answered), and a broadcast now and
 // then, until its standard input ends; then it waits (a minute at most) for what is still under way, prints
 // a Report as JSON, and ends. Sessions are opened on the first -owners nodes only, so the others own none.
 // A node whose connections are refused is not asked again; a GET whose connection broke is sent once more to
@@ -46,12 +46,14 @@ func main() {
 	nodes := flag.String("nodes", "", "addresses of the nodes")
 	owners := flag.Int("owners", 0, "how many of them get sessions, from the first (0: all)")
 	sessions := flag.Int("sessions", 1000, "how many sessions")
-	rate := flag.Int("rate", 1000, "echoes per second, over all sessions")
+	rate := flag.Int("rate", 1000, "echoes per second, over all sessions; 0: as many as are answered, of 256 sessions at once")
+	mix := flag.Bool("mix", false, "of three sessions one polls, one upgrades to WebSocket, and one begins with it")
 	sticky := flag.Bool("sticky", false, "all requests of a session go to its owner, for comparison")
 	broadcasts := flag.Duration("broadcasts", 2*time.Second, "pause between two broadcasts")
 	flag.Parse()
 	list := strings.Split(*nodes, ",")
 	c := newCrowd(list, *owners, *sticky)
+	c.mix = *mix
 	if err := c.open(*sessions); err != nil {
 		log.Fatal(err)
 	}
@@ -59,7 +61,11 @@ func main() {
 	start := time.Now()
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() { c.talk(*rate, stop) })
+	if *rate > 0 {
+		wg.Go(func() { c.talk(*rate, stop) })
+	} else {
+		wg.Go(func() { c.chatter(stop) })
+	}
 	wg.Go(func() { c.announce(*broadcasts, stop) })
 	_, _ = io.Copy(io.Discard, os.Stdin) // its end is the message
 	seconds := time.Since(start).Seconds()
@@ -78,9 +84,12 @@ func main() {
 type crowd struct {
 	pool   *pool
 	owners int
+	mix    bool
+
+	speakers []speaker  // all sessions
+	sessions []*session // those that poll
 
 	mu       sync.Mutex
-	sessions []*session
 	problems map[string]int
 	ended    map[string]int
 	reopened int
@@ -90,6 +99,14 @@ type crowd struct {
 
 	echoes, answered, events, retried atomic.Int64
 	running                           sync.WaitGroup
+}
+
+// A speaker is a session of any transport.
+type speaker interface {
+	// echo sends the next number. It returns where that is done, or was not possible.
+	echo()
+	// answer is closed or gets a token when an echo was answered.
+	answer() <-chan struct{}
 }
 
 func newCrowd(nodes []string, owners int, sticky bool) *crowd {
@@ -105,9 +122,17 @@ func (c *crowd) problem(format string, args ...any) {
 	c.problems[fmt.Sprintf(format, args...)]++
 }
 
+// heardBack notes that an echo was answered.
+func (c *crowd) heardBack(after time.Duration) {
+	c.answered.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.took = append(c.took, after)
+}
+
 // open opens n sessions, some at a time.
 func (c *crowd) open(n int) error {
-	c.sessions = make([]*session, n)
+	c.speakers = make([]speaker, n)
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
 	next := atomic.Int64{}
@@ -118,14 +143,10 @@ func (c *crowd) open(n int) error {
 				if i >= n {
 					return
 				}
-				s := &session{c: c}
-				s.owner.Store(int64(i % c.owners))
-				if err := s.open(); err != nil {
+				var err error
+				if c.speakers[i], err = c.enter(i); err != nil {
 					failed.Store(&err)
-					return
 				}
-				c.sessions[i] = s
-				c.running.Go(s.run)
 			}
 		})
 	}
@@ -133,14 +154,58 @@ func (c *crowd) open(n int) error {
 	if err := failed.Load(); err != nil {
 		return *err
 	}
+	for _, s := range c.speakers {
+		if s, ok := s.(*session); ok {
+			c.sessions = append(c.sessions, s)
+		}
+	}
 	return nil
+}
+
+// enter opens the i-th session.
+func (c *crowd) enter(i int) (speaker, error) {
+	if c.mix && i%3 > 0 {
+		return c.dial(i/3%c.owners, i%3 == 1)
+	}
+	s := &session{c: c, answers: make(chan struct{}, 1)}
+	owner := i
+	if c.mix {
+		owner /= 3
+	}
+	s.owner.Store(int64(owner % c.owners))
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	c.running.Go(s.run)
+	return s, nil
+}
+
+// chatter has 256 sessions at once send echoes, each as soon as the last was answered.
+func (c *crowd) chatter(stop <-chan struct{}) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	const atOnce = 256
+	for i := range min(atOnce, len(c.speakers)) {
+		wg.Go(func() {
+			for ; ; i = (i + atOnce) % len(c.speakers) {
+				s := c.speakers[i]
+				s.echo()
+				select {
+				case <-s.answer():
+				case <-stop:
+					return
+				case <-time.After(time.Second): // it has ended, and is opened anew
+				}
+			}
+		})
+	}
 }
 
 // talk sends echoes, each by the next session, at the given rate.
 func (c *crowd) talk(rate int, stop <-chan struct{}) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	work := make(chan *session)
+	work := make(chan speaker)
 	defer close(work)
 	for range 256 {
 		wg.Go(func() {
@@ -163,7 +228,7 @@ func (c *crowd) talk(rate int, stop <-chan struct{}) {
 		}
 		sent++
 		select {
-		case work <- c.sessions[i*7919%len(c.sessions)]: // a prime, so neighbours own different nodes
+		case work <- c.speakers[i*7919%len(c.speakers)]: // a prime, so neighbours own different nodes
 		case <-stop:
 			return
 		}
@@ -202,6 +267,11 @@ func (c *crowd) finish() *Report {
 	for _, s := range c.sessions {
 		if n := s.pendingEchoes(); n > 0 {
 			c.problem("an echo was not answered")
+		}
+	}
+	for _, s := range c.speakers {
+		if s, ok := s.(*dialled); ok {
+			_ = s.sock.Close()
 		}
 	}
 	c.pool.close()

@@ -17,6 +17,8 @@ type session struct {
 	c     *crowd
 	owner atomic.Int64 // index of the node
 
+	answers chan struct{}
+
 	sending sync.Mutex // one POST at a time
 	mu      sync.Mutex
 	sid     string
@@ -175,6 +177,8 @@ func (s *session) post(body string) error {
 	return err
 }
 
+func (s *session) answer() <-chan struct{} { return s.answers }
+
 // echo sends the next number.
 func (s *session) echo() {
 	s.mu.Lock()
@@ -235,10 +239,11 @@ func (s *session) acked(p string) {
 		return
 	}
 	delete(s.pending, n)
-	s.c.answered.Add(1)
-	s.c.mu.Lock()
-	s.c.took = append(s.c.took, time.Since(at))
-	s.c.mu.Unlock()
+	s.c.heardBack(time.Since(at))
+	select {
+	case s.answers <- struct{}{}:
+	default:
+	}
 }
 
 func (s *session) event(p string) {
