@@ -20,6 +20,7 @@ import (
 
 const (
 	storeTimeout = 5 * time.Second
+	comingAtOnce = 64 // clients whose sessions are taken at the same time; the others wait, and their time does not run
 	maxPID       = 256 // bytes of what clients send as their private id or offset
 )
 
@@ -31,6 +32,8 @@ type recoverer struct {
 	sessions recovery.Sessions
 	shared   bool // the sessions are those of all nodes
 	saver    saver
+	hints    hints
+	turns    chan struct{} // a token for each client whose session is being taken from a shared store
 
 	mu     sync.Mutex
 	coming map[string]*Socket // that have taken a session, and are not in their namespace yet, by the session's SID
@@ -39,7 +42,7 @@ type recoverer struct {
 }
 
 func newRecoverer(srv *Server) *recoverer {
-	r := &recoverer{srv: srv, o: srv.opts.Recovery.WithDefaults(), coming: make(map[string]*Socket)}
+	r := &recoverer{srv: srv, o: srv.opts.Recovery.WithDefaults(), coming: make(map[string]*Socket), turns: make(chan struct{}, comingAtOnce)}
 	r.saver.r = r
 	node := srv.opts.Cluster
 	memory := recovery.NewMemory(&r.o.Memory)
@@ -169,6 +172,14 @@ func (r *recoverer) handoff(ctx context.Context) {
 // resume takes a session, and what was sent since.
 func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events []missed, ok bool) {
 	r.handoff(s.ctx)
+	if r.shared {
+		select {
+		case r.turns <- struct{}{}:
+			defer func() { <-r.turns }()
+		case <-s.ctx.Done():
+			return "", nil, false
+		}
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
 	defer cancel()
 	// A client that is cut off meanwhile comes back once more: what is taken must be stored again.
@@ -193,7 +204,7 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 	if rival != nil {
 		rival.overtaken(session.SID)
 	}
-	r.dismiss(ctx, s, session)
+	r.dismiss(s, session)
 	session.PID, session.Namespace = pid, s.ns.name
 	if offset != session.Last && alike(offset, session.Start) && r.compare(offset, session.Start) < 0 {
 		offset = "" // the official client remembers it from a session before, and has got nothing in this one

@@ -2,7 +2,11 @@ package atoll
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/engine"
@@ -10,9 +14,78 @@ import (
 	"github.com/atollhq/atoll/recovery"
 )
 
-// staleEvent is the server-side event with which a node says that it has taken a session, by its sid and
+// staleEvent is the server-side event with which a node says that it has taken sessions, each by its sid and
 // revision. Nodes that do not know it, Node.js ones too, have no handler for it.
 const staleEvent = "atoll:stale"
+
+const (
+	hintPause = 100 * time.Millisecond // between two such events
+	hintsMost = 256                   // sessions in one
+)
+
+// hints are what other nodes are to be told of the sessions that were taken: when thousands come at once, not
+// each by a message of its own, which all nodes would read, and which would push what clients missed out of the log.
+type hints struct {
+	mu      sync.Mutex
+	waiting []hint
+	running bool
+}
+
+type hint struct {
+	ns            *Namespace
+	sid, revision string
+}
+
+// hint has the node that a client came from told soon.
+func (r *recoverer) hint(x hint) {
+	r.hints.mu.Lock()
+	defer r.hints.mu.Unlock()
+	r.hints.waiting = append(r.hints.waiting, x)
+	if !r.hints.running {
+		r.hints.running = true
+		r.srv.work.Go(r.tellHints)
+	}
+}
+
+// tellHints tells what waits, until nothing does.
+func (r *recoverer) tellHints() {
+	for {
+		r.hints.mu.Lock()
+		list := r.hints.waiting
+		r.hints.waiting = nil
+		over := r.srv.ctx.Err() != nil
+		if r.hints.running = len(list) > 0 && !over; !r.hints.running {
+			r.hints.mu.Unlock()
+			return
+		}
+		r.hints.mu.Unlock()
+		args := make(map[*Namespace][]any)
+		for _, x := range list {
+			args[x.ns] = append(args[x.ns], x.sid, x.revision)
+		}
+		for ns, all := range args {
+			for part := range slices.Chunk(all, 2*hintsMost) {
+				r.tellStale(ns, part)
+			}
+		}
+		select {
+		case <-time.After(hintPause):
+		case <-r.srv.ctx.Done():
+		}
+	}
+}
+
+func (r *recoverer) tellStale(ns *Namespace, args []any) {
+	ctx, cancel := context.WithTimeout(r.srv.ctx, storeTimeout)
+	defer cancel()
+	op, err := ns.target().eventOp(cluster.ServerEmit, staleEvent, args)
+	if err == nil {
+		err = r.srv.opts.Cluster.Tell(ctx, op)
+	}
+	if err != nil && r.srv.ctx.Err() == nil {
+		r.srv.log.Warn("the nodes that clients came from cannot be told", "nsp", ns.name, "clients", len(args)/2, "err", err)
+	}
+}
 
 // A TakeoverError is the cause of a socket that was closed because its client is connected anew, here
 // or on another node, and has taken its session along.
@@ -28,7 +101,7 @@ func (e *TakeoverError) Error() string {
 
 // dismiss closes the socket that the client had before: it knows more than the store where it
 // is, or was until a moment ago, on this node.
-func (r *recoverer) dismiss(ctx context.Context, s *Socket, session *recovery.Session) {
+func (r *recoverer) dismiss(s *Socket, session *recovery.Session) {
 	old := s.ns.Socket(session.SID)
 	switch {
 	case old != nil && old.rec != nil && old.privateID() == session.PID:
@@ -37,13 +110,7 @@ func (r *recoverer) dismiss(ctx context.Context, s *Socket, session *recovery.Se
 		old = r.saver.cut(session.PID)
 	default:
 		if r.shared && r.srv.opts.Cluster != nil {
-			op, err := s.ns.target().eventOp(cluster.ServerEmit, staleEvent, []any{session.SID, session.Revision})
-			if err == nil {
-				err = r.srv.opts.Cluster.Tell(ctx, op)
-			}
-			if err != nil && ctx.Err() == nil {
-				s.log().Warn("the node that a client came from cannot be told", "err", err)
-			}
+			r.hint(hint{s.ns, session.SID, session.Revision})
 		}
 		return
 	}
@@ -78,12 +145,20 @@ func (s *Socket) overtaken(id string) {
 	s.conn.eng.Close(&engine.CloseError{Reason: ReasonForcedClose, Err: cause})
 }
 
-// stale is told by another node that it has taken the session of a socket of this one.
+// stale is told by another node that it has taken sessions, of sockets of this one perhaps.
 func (r *recoverer) stale(ns *Namespace, args event.Args) {
-	var sid, revision string
-	if args.Decode(0, &sid) != nil || args.Decode(1, &revision) != nil {
+	var words []string
+	if json.Unmarshal(args.JSON(), &words) != nil {
 		return
 	}
+	for pair := range slices.Chunk(words, 2) {
+		if len(pair) == 2 {
+			r.staleOne(ns, pair[0], pair[1])
+		}
+	}
+}
+
+func (r *recoverer) staleOne(ns *Namespace, sid, revision string) {
 	s := r.expected(sid) // first: who is expected no more is in the namespace
 	if s == nil {
 		s = ns.Socket(sid)
