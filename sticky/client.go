@@ -20,16 +20,17 @@ import (
 // back, one after the other. While the client says nothing it holds no buffer.
 type client struct {
 	wire
-	f      *front
-	conf   *tls.Config // nil without TLS, or where the listener does that
-	remote netip.AddrPort
-	seated netip.Addr // counted by front.seat
-	secure bool
-	below  bool         // a guest below TLS frees it when it is closed
-	given  bool         // by leave; written with deadline held
-	idle   atomic.Bool  // between two requests
-	stop   atomic.Bool  // nobody wants to read now
-	until  atomic.Int64 // when sweep ends the reading, in nanoseconds; 0 is never
+	f       *front
+	conf    *tls.Config // nil without TLS, or where the listener does that
+	remote  netip.AddrPort
+	seated  netip.Addr // counted by front.seat
+	secure  bool
+	below   bool         // a guest below TLS frees it when it is closed
+	given   bool         // by leave; written with deadline held
+	parting bool         // says goodbye to TLS, which can take seconds; written with deadline held
+	idle    atomic.Bool  // between two requests
+	stop    atomic.Bool  // nobody wants to read now
+	until   atomic.Int64 // when sweep ends the reading, in nanoseconds; 0 is never
 
 	buf  []byte // nil where nothing was read that is not yet used
 	r, w int    // what is not yet used
@@ -44,14 +45,34 @@ func (c *client) serve() {
 		for c.next() {
 		}
 	}
-	c.f.forget(c)
 	c.drop()
 	if !c.given {
-		c.Close()
+		c.part(c.Close)
 		if !c.below {
 			c.f.vacate(c.seated)
 		}
 	}
+	c.f.forget(c)
+}
+
+// part calls end, which says goodbye. When the balancer is closed, TLS is cut without that.
+func (c *client) part(end func() error) error {
+	if !c.secure {
+		return end()
+	}
+	c.deadline.Lock()
+	final := c.final
+	c.parting = true
+	c.deadline.Unlock()
+	if final {
+		closeNow(c.Conn)
+		return net.ErrClosed
+	}
+	err := end()
+	c.deadline.Lock()
+	c.parting = false
+	c.deadline.Unlock()
+	return err
 }
 
 // within sets the time until which reading must come to something. If d is 0, there is no limit.
@@ -66,13 +87,17 @@ func (c *client) within(d time.Duration) {
 // hurry is called when the balancer is closed.
 func (c *client) hurry() {
 	c.deadline.Lock()
-	given := c.given
+	given, parting := c.given, c.parting
+	if !given {
+		c.finish(lastWords)
+	}
 	c.deadline.Unlock()
 	if given {
 		return
 	}
-	c.finish(lastWords)
-	if c.idle.Load() {
+	if parting {
+		closeNow(c.Conn)
+	} else if c.idle.Load() {
 		c.expire()
 	}
 }
@@ -291,7 +316,7 @@ func (c *client) tooMany() {
 // make the system cut it off.
 func (c *client) linger() {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	if !ok || c.part(half.CloseWrite) != nil {
 		return
 	}
 	c.within(lastWords)

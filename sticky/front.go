@@ -3,9 +3,12 @@ package sticky
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -28,11 +31,13 @@ type front struct {
 
 	inner    *http.Server // for HTTP/2 and the Fallback; nil until needed
 	handover *handover
+	lent     map[net.Conn]func() // those with TLS that inner serves, and what is called when it has closed them
 }
 
 func (l *Balancer) newFront() *front {
 	f := &front{
 		l: l, listeners: make(map[net.Listener]struct{}), clients: make(map[*client]struct{}), from: make(map[netip.Addr]int),
+		lent: make(map[net.Conn]func()),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.vigil.init(f)
@@ -53,8 +58,13 @@ func (l *Balancer) newFront() *front {
 func (l *Balancer) Serve(ln net.Listener) error { return l.front.serve(ln, nil) }
 
 // ServeTLS is [Balancer.Serve] with TLS, after the header of the PROXY protocol where there is one. conf is not
-// changed; where its NextProtos are empty, they are h2 and http/1.1. See [Certificates] for those that change.
+// changed; where its NextProtos are empty, they are h2 and http/1.1. It needs a certificate, or a function that finds one, without
+// which the error says so at once. See [Certificates] for those that change.
 func (l *Balancer) ServeTLS(ln net.Listener, conf *tls.Config) error {
+	if conf == nil || len(conf.Certificates) == 0 && conf.GetCertificate == nil && conf.GetConfigForClient == nil {
+		ln.Close()
+		return errors.New("sticky: ServeTLS needs a tls.Config with Certificates, GetCertificate or GetConfigForClient")
+	}
 	conf = conf.Clone()
 	if len(conf.NextProtos) == 0 {
 		conf.NextProtos = []string{"h2", "http/1.1"}
@@ -201,7 +211,7 @@ func (f *front) close() {
 	for ln := range f.listeners {
 		listeners = append(listeners, ln)
 	}
-	inner := f.inner
+	inner, lent := f.inner, slices.Collect(maps.Keys(f.lent))
 	f.mu.Unlock()
 	f.cancel()
 	for _, ln := range listeners {
@@ -209,6 +219,9 @@ func (f *front) close() {
 	}
 	for _, c := range clients {
 		c.hurry()
+	}
+	for _, c := range lent {
+		closeNow(c) // inner would say goodbye, to one after the other
 	}
 	if inner != nil {
 		inner.Close()

@@ -88,6 +88,11 @@ func (f *front) serveInner() {
 		Handler: http.HandlerFunc(f.serveGuest), Protocols: protocols,
 		ReadHeaderTimeout: o.Front.HeaderTimeout, IdleTimeout: o.Front.IdleTimeout, MaxHeaderBytes: o.Front.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		ConnState: func(c net.Conn, s http.ConnState) {
+			if s == http.StateClosed || s == http.StateHijacked {
+				f.returned(c)
+			}
+		},
 	}
 	f.handover = &handover{conns: make(chan net.Conn), done: make(chan struct{})}
 	f.l.running.Add(1)
@@ -124,30 +129,47 @@ func (c *client) give() {
 	if f.inner == nil {
 		f.serveInner()
 	}
+	nc := c.lend()
 	f.mu.Unlock()
 	c.leave()
-	seated := c.seated
-	free := func() { f.vacate(seated) }
-	prefix := slices.Clone(c.buf[c.r:c.w])
-	nc := c.Conn
-	switch t, ok := nc.(*tls.Conn); {
-	case ok && len(prefix) == 0: // net/http wants to see it itself, to speak HTTP/2
-		if !c.below {
-			free()
-		}
-	case ok:
-		g := &secureGuest{guest: guest{Conn: t, prefix: prefix, remote: t.RemoteAddr(), free: free}, state: t.ConnectionState()}
-		if c.below {
-			g.free = func() {}
-		}
-		nc = g
-	default:
-		nc = &guest{Conn: nc, prefix: prefix, remote: c.addr(), free: free}
-	}
 	select {
 	case f.handover.conns <- nc:
 	case <-f.handover.done:
-		nc.Close()
+		closeNow(nc)
+		f.returned(nc)
+	}
+}
+
+// lend returns the connection as net/http is to see it. f.mu is held.
+func (c *client) lend() net.Conn {
+	f, seated := c.f, c.seated
+	free := func() { f.vacate(seated) }
+	prefix := slices.Clone(c.buf[c.r:c.w])
+	t, secure := c.Conn.(*tls.Conn)
+	if !secure {
+		return &guest{Conn: c.Conn, prefix: prefix, remote: c.addr(), free: free}
+	}
+	nothing := func() {}
+	if c.below {
+		free = nothing
+	}
+	if len(prefix) == 0 { // net/http wants to see it itself, to speak HTTP/2
+		f.lent[t] = free
+		return t
+	}
+	g := &secureGuest{guest: guest{Conn: t, prefix: prefix, remote: t.RemoteAddr(), free: free}, state: t.ConnectionState()}
+	f.lent[g] = nothing
+	return g
+}
+
+// returned is told that net/http does not serve c any more.
+func (f *front) returned(c net.Conn) {
+	f.mu.Lock()
+	free := f.lent[c]
+	delete(f.lent, c)
+	f.mu.Unlock()
+	if free != nil {
+		free()
 	}
 }
 

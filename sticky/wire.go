@@ -279,10 +279,8 @@ func (w *wire) bound(d time.Duration) {
 	}
 }
 
-// finish bounds all that is still to be read and written. Any goroutine may call it.
+// finish bounds all that is still to be read and written. w.deadline is held.
 func (w *wire) finish(d time.Duration) {
-	w.deadline.Lock()
-	defer w.deadline.Unlock()
 	w.final = true
 	w.SetDeadline(time.Now().Add(d))
 }
