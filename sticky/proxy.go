@@ -3,7 +3,6 @@ package sticky
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -59,12 +58,16 @@ func (c *call) hurry() {
 	}
 }
 
-// limit calls set, a method of c.w, with a deadline, unless hurry has set one.
+// limit calls set, a method of c.w, with a deadline, unless hurry has set one. If d is 0, there is none any more.
 func (c *call) limit(set func(*http.ResponseController, time.Time) error, d time.Duration) {
+	var t time.Time
+	if d > 0 {
+		t = time.Now().Add(d)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.hurried {
-		set(http.NewResponseController(c.w), time.Now().Add(d))
+	if !c.hurried && !c.over {
+		set(http.NewResponseController(c.w), t)
 	}
 }
 
@@ -109,7 +112,7 @@ func (l *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.limit((*http.ResponseController).SetReadDeadline, l.o.BodyTimeout)
 	}
 	if r.ContentLength != 0 && r.Body != nil {
-		c.body = &sentBody{ReadCloser: r.Body, one: k == session && r.ContentLength == 1}
+		c.body = &sentBody{ReadCloser: r.Body, c: c, one: k == session && r.ContentLength == 1}
 	}
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	if c.body != nil {
@@ -269,7 +272,7 @@ func (c *call) try(req *http.Request) (*http.Response, error) {
 		c.blame(err)
 		return nil, err
 	}
-	resp.Body = &answerBody{ReadCloser: resp.Body, done: func() {
+	resp.Body = &answerBody{ReadCloser: resp.Body, c: c, done: func() {
 		b.active.Add(-1)
 		cancel(nil)
 	}}
@@ -343,55 +346,4 @@ func (l *Balancer) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Connection", "close")
 	}
 	c.turnAway(w, r, c.trouble(err))
-}
-
-// A sentBody is the body of a request on its way to a node.
-type sentBody struct {
-	io.ReadCloser
-	one    bool        // the whole body is one byte
-	closes atomic.Bool // and that is the packet "close"
-	fault  atomic.Pointer[error]
-}
-
-func (s *sentBody) Read(p []byte) (int, error) {
-	n, err := s.ReadCloser.Read(p)
-	if s.one && n == 1 && p[0] == '1' {
-		s.closes.Store(true)
-	}
-	if err != nil && err != io.EOF {
-		s.fault.Store(&err)
-	}
-	return n, err
-}
-
-// err returns what went wrong on the client's side.
-func (s *sentBody) err() error {
-	if p := s.fault.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// An answerBody is the body of an answer on its way to the client.
-type answerBody struct {
-	io.ReadCloser
-	watch watch
-	done  func()
-	once  sync.Once
-}
-
-func (a *answerBody) Read(p []byte) (int, error) {
-	n, err := a.ReadCloser.Read(p)
-	a.watch.see(p[:n])
-	if err == io.EOF {
-		a.watch.end()
-	}
-	return n, err
-}
-
-// Close ends the answer.
-func (a *answerBody) Close() error {
-	err := a.ReadCloser.Close()
-	a.once.Do(a.done)
-	return err
 }
