@@ -221,7 +221,10 @@ func (q *question) put(a Answer, number uint64, size int64) verdict {
 	}
 	t := &q.others
 	if a.Node != "" {
-		if t = q.named[a.Node]; t == nil {
+		if t = q.named[a.Node]; t == nil && len(q.named) >= 2*maxPeers {
+			return refused // no cluster is that large
+		}
+		if t == nil {
 			// It came after we asked. Where nodes are counted, it was counted without its name.
 			t = &tally{}
 			q.named[a.Node] = t

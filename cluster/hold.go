@@ -392,7 +392,13 @@ func (h *hold) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, l := range h.lanes {
-		if l.since.IsZero() && wall(now).Sub(l.heard) > inlaneStays {
+		if !l.since.IsZero() {
+			continue
+		}
+		if len(l.held) == 0 {
+			l.held = nil // the room of an outage
+		}
+		if wall(now).Sub(l.heard) > inlaneStays {
 			h.forget(l)
 		}
 	}

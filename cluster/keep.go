@@ -53,6 +53,22 @@ func (s *slots) extend(k uint64) {
 	*s.at(k) = slot{state: pending}
 }
 
+// shrink gives back the room of a time when more was kept. Each lane has its own, and what is kept of
+// all of them together is what is bounded.
+func (s *slots) shrink() {
+	n := int(s.end - s.first)
+	switch {
+	case n == 0:
+		s.ring = nil
+	case len(s.ring) > 64 && n < len(s.ring)/8:
+		ring := make([]slot, len(s.ring)/4)
+		for i := s.first; i < s.end; i++ {
+			ring[i&uint64(len(ring)-1)] = *s.at(i)
+		}
+		s.ring = ring
+	}
+}
+
 // set changes the state of number k, if it has a slot. Only what is kept or failed has data.
 func (s *slots) set(k uint64, to slotState) {
 	x := s.at(k)
@@ -174,6 +190,7 @@ func (k *keeper) evict() {
 	for _, t := range c.notes {
 		t.lane.slots.set(t.number, gone)
 		t.lane.slots.trim()
+		t.lane.slots.shrink()
 	}
 	clear(c.notes)
 	if c.buf, c.notes = c.buf[:0], c.notes[:0]; cap(c.buf) <= chunkSize {

@@ -295,6 +295,13 @@ func (b *logbook) reached(topic, offset string) {
 	b.at[topic] = offset
 }
 
+// leave says that topic is not followed any more.
+func (b *logbook) leave(topic string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.at, topic)
+}
+
 // send publishes a message, and appends it where it is kept.
 func send(ctx context.Context, bus Bus, topic string, data []byte) error {
 	if log, ok := bus.(Log); ok && log.Kept(topic) {
@@ -348,7 +355,9 @@ func (n *Node) follow(topic, offset string, data []byte) {
 	} else if m := n.incoming(topic, offset, data); m == nil && n.logbook.expects() {
 		n.ownCopy(topic, offset, data)
 	}
-	n.inbox.put(work{topic: topic, offset: offset}, 0)
+	n.inbox.last(work{topic: topic, offset: offset}, func(w *work) bool {
+		return w.op == nil && w.hook == nil && w.topic == topic
+	})
 }
 
 // ownCopy takes what Keep has appended: every node performs it at its place in the log.

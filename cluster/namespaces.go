@@ -81,7 +81,29 @@ func (n *Node) CloseNamespace(namespace string) error {
 	n.mu.Unlock()
 	err := closeAll(subs)
 	n.neglect(namespace)
+	n.unfollow(namespace)
 	return err
+}
+
+// unfollow forgets how far the log was performed where it is a namespace's alone. What is on the loop has its turn
+// before.
+func (n *Node) unfollow(namespace string) {
+	log := n.logbook.log
+	if log == nil {
+		return
+	}
+	for _, topic := range n.dialect.Topics(n.self.ID, namespace) {
+		if !log.Kept(topic) {
+			continue
+		}
+		n.inbox.put(work{hook: func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if n.namespaces[namespace] == nil { // it was not opened again
+				n.logbook.leave(topic)
+			}
+		}}, 0)
+	}
 }
 
 // subscribe subscribes to what the dialect wants for namespace, all of it or nothing.

@@ -33,6 +33,19 @@ func (q *queue[T]) put(v T, size int64) bool {
 	return ok
 }
 
+// last is put of what has no size and takes the place of what waits last, if that is alike: so there are never more of
+// it than of what has a size, however many come while the queue is full.
+func (q *queue[T]) last(v T, alike func(*T) bool) {
+	q.mu.Lock()
+	if n := len(q.items); n > 0 && alike(&q.items[n-1]) {
+		q.items[n-1] = v
+		q.mu.Unlock()
+		return
+	}
+	q.mu.Unlock()
+	q.put(v, 0)
+}
+
 func (q *queue[T]) signal() {
 	select {
 	case q.wake <- struct{}{}:
