@@ -45,9 +45,10 @@ func inOrder(ctx context.Context, c *pgx.Conn, lock int64, statements ...string)
 	})
 }
 
-// clean removes old rows, while this node writes any.
+// clean removes old rows, once at first, and while this node writes or reads any: those of emitters nobody else removes.
 func (b *Bus) clean() {
 	pause := max(b.o.KeepAttachments, time.Second)
+	b.stored.Store(time.Now().UnixNano())
 	for sleep(b.ctx, pause) {
 		if time.Since(time.Unix(0, b.stored.Load())) > 3*pause {
 			continue

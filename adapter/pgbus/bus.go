@@ -36,7 +36,7 @@ type Bus struct {
 
 	count  counters
 	looked atomic.Bool  // the table was there, or its lack was reported
-	stored atomic.Int64 // when this node last put something into the table, in Unix nanoseconds
+	stored atomic.Int64 // when this node last put something into the table, or looked for it there, in Unix nanoseconds
 	echo   echo
 	chores sync.Once // starts what runs in the background
 

@@ -141,7 +141,6 @@ func (c *crowd) forget(s *space, now time.Time) (strangers bool) {
 		ours, is := c.ours[id]
 		switch {
 		case is && now.Sub(ours) > fadeOurs:
-			delete(c.ours, id)
 			delete(s.seen, id)
 		case is:
 		case now.Sub(at) > fade:
@@ -191,6 +190,11 @@ func (c *crowd) due(now time.Time) (spaces map[string]string, next time.Duration
 		}
 		if strangers {
 			next = min(next, max(s.next.Sub(now), 10*time.Millisecond))
+		}
+	}
+	for id, at := range c.ours {
+		if now.Sub(at) > fadeOurs { // no namespace has it any more
+			delete(c.ours, id)
 		}
 	}
 	return spaces, next

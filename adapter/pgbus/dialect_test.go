@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -178,6 +179,28 @@ func TestCrowdOfOurs(t *testing.T) {
 		time.Sleep(fadeOurs)
 		if got := others(d, "/"); got != 0 {
 			t.Errorf("after a long silence, got %d others, want none", got)
+		}
+	})
+}
+
+// TestCrowdForgets has Atoll nodes die that are in none of our namespaces, or in several.
+func TestCrowdForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDialect(nil)
+		d.crowd.enter("/", "me")
+		d.crowd.enter("/chat", "me")
+		for i := range maxCrowd + 1 {
+			d.crowd.heardOurs(&cluster.Message{Kind: cluster.Heartbeat, From: fmt.Sprint("gone", i)})
+		}
+		hear(t, d, official.Heartbeat, "gone0", "/")
+		hear(t, d, official.Heartbeat, "gone0", "/chat")
+		time.Sleep(fadeOurs + time.Second)
+		if a, b := others(d, "/"), others(d, "/chat"); a != 0 || b != 0 {
+			t.Errorf("after a long silence, got %d and %d others, want none", a, b)
+		}
+		d.crowd.due(time.Now())
+		if got := len(d.crowd.ours); got != 0 {
+			t.Errorf("got %d Atoll nodes that are remembered, want none", got)
 		}
 	})
 }

@@ -214,6 +214,7 @@ func (b *Bus) subscribers(channel string) []*subscription {
 }
 
 func (b *Bus) fetch(ctx context.Context, c *pgx.Conn, ids []int64, rows map[int64][]byte) error {
+	b.stored.Store(time.Now().UnixNano())
 	found, err := c.Query(ctx, "SELECT id, payload FROM "+b.table+" WHERE id = ANY($1)", ids)
 	if err == nil {
 		var id int64

@@ -168,3 +168,28 @@ func TestTellAsk(t *testing.T) {
 		t.Errorf("got %+v, want nothing lost", st)
 	}
 }
+
+// TestClosedNamespace has a namespace be closed and opened again: how far it was read is known while it is open only.
+func TestClosedNamespace(t *testing.T) {
+	s := redistest.Start(t)
+	n, err := cluster.Join(t.Context(), open(t, s, nil), &cluster.Options{Logger: quiet, Settle: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	for range 2 {
+		if err := n.Open(t.Context(), "/x"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Keep(t.Context(), &cluster.Op{Kind: cluster.Emit, Namespace: "/x", Data: []byte(`["e"]`)}); err != nil {
+			t.Fatal(err)
+		}
+		if n.Position("/x") == "" {
+			t.Error("open: got no position, want one")
+		}
+		if err := n.CloseNamespace("/x"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "no position", func() bool { return n.Position("/x") == "" })
+	}
+}
