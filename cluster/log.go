@@ -295,8 +295,8 @@ func (b *logbook) reached(topic, offset string) {
 	b.at[topic] = offset
 }
 
-// leave says that topic is not followed any more.
-func (b *logbook) leave(topic string) {
+// displace forgets how far topic was performed.
+func (b *logbook) displace(topic string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.at, topic)

@@ -100,7 +100,7 @@ func (n *Node) unfollow(namespace string) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			if n.namespaces[namespace] == nil { // it was not opened again
-				n.logbook.leave(topic)
+				n.logbook.displace(topic)
 			}
 		}}, 0)
 	}
