@@ -20,7 +20,7 @@ import (
 
 const (
 	storeTimeout = 5 * time.Second
-	comingAtOnce = 64 // clients whose sessions are taken at the same time; the others wait, and their time does not run
+	comingAtOnce = 64  // clients whose sessions are taken at the same time; the others wait, and their time does not run
 	maxPID       = 256 // bytes of what clients send as their private id or offset
 )
 

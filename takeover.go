@@ -20,7 +20,7 @@ const staleEvent = "atoll:stale"
 
 const (
 	hintPause = 100 * time.Millisecond // between two such events
-	hintsMost = 256                   // sessions in one
+	hintsMost = 256                    // sessions in one
 )
 
 // hints are what other nodes are to be told of the sessions that were taken: when thousands come at once, not

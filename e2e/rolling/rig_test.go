@@ -5,6 +5,7 @@ package rolling
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,19 +26,41 @@ import (
 	"github.com/atollhq/atoll/sticky"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if built.dir != "" {
+			_ = os.RemoveAll(built.dir)
+		}
+		os.Exit(code)
+	}))
+}
 
 // raced says that the race detector is on.
 var raced bool
 
+// built is the command, once it was compiled.
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
 // build compiles the command.
 func build(t *testing.T) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "atoll")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/atoll").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	bin := func() string { return filepath.Join(built.dir, "atoll") }
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "atoll-rolling"); built.err != nil {
+			return
+		}
+		if out, err := exec.Command("go", "build", "-o", bin(), "../../cmd/atoll").CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("go build: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
 	}
-	return bin
+	return bin()
 }
 
 // A node is a process of `atoll serve`.
@@ -89,6 +112,12 @@ func (n *node) drain(t *testing.T) {
 	case <-time.After(2 * time.Minute):
 		t.Fatal("the node does not end within 2 minutes")
 	}
+}
+
+// kill ends a node without a word, and waits for that.
+func (n *node) kill() {
+	_ = n.cmd.Process.Kill()
+	n.done <- <-n.done
 }
 
 // A front is a balancer that notes when sessions begin.

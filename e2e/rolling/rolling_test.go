@@ -38,7 +38,7 @@ type guest struct {
 	moves int
 	fresh int // times that it came back without its session
 	here  bool
-	words []string // why it was disconnected, where that was not the end of its connection
+	words []string // why it was disconnected, where that was not the end of its connection, or not connected
 }
 
 func (g *guest) connected(recovered bool) {
@@ -58,6 +58,13 @@ func (g *guest) disconnected(reason string) {
 	if reason != client.ReasonTransportClose {
 		g.words = append(g.words, reason)
 	}
+}
+
+// refused notes why an official client could not connect; when the nodes end with the test, it cannot either.
+func (g *guest) refused(why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.words = append(g.words, "connect_error: "+why)
 }
 
 func (g *guest) saw(n int) {
@@ -91,7 +98,13 @@ func crowd(t *testing.T) int {
 
 // pace returns how many sessions of n are asked to go in a second: a node's third of them takes some seconds, so that all
 // at once would be far beyond it.
-func pace(n int) int { return min(100, n/12) }
+// ATOLL_TEST_PACE says how many else.
+func pace(n int) int {
+	if rate, err := strconv.Atoi(os.Getenv("ATOLL_TEST_PACE")); err == nil {
+		return rate
+	}
+	return min(100, n/12)
+}
 
 // Three nodes are drained and replaced in turn. Every client keeps its session, sees every event once, and moves
 // once for each node that is replaced, at most; and they do not all come at once.
@@ -116,7 +129,7 @@ func TestRollingRestart(t *testing.T) {
 	f.busiest()
 	t.Logf("%d clients after %v", n, time.Since(begun).Round(time.Millisecond))
 
-	said := speak(t, addr)
+	said := speak(t, addr, maxLen)
 	for i, old := range nodes {
 		at := time.Now()
 		before := make([]int, len(guests))
@@ -158,6 +171,59 @@ func TestRollingRestart(t *testing.T) {
 		g.mu.Unlock()
 	}
 	t.Logf("%d events to each client; %v in all", last+1, time.Since(begun).Round(time.Millisecond))
+}
+
+// One of three nodes is killed. All its clients come to the others at once, each with its session, and sees every
+// event once and in order; nobody else notices.
+//
+// ATOLL_TEST_KILL says how many clients take part; 300 else.
+func TestKilledNode(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("ATOLL_TEST_KILL"))
+	if err != nil {
+		n = 300
+	}
+	addr := redistest.Start(t).Addr()
+	bin := build(t)
+	var nodes []*node
+	for range 3 {
+		nodes = append(nodes, start(t, bin, "serve", "--port", "0", "--bus", "redis+streams://"+addr, "--recovery", "2m"))
+	}
+	f := balance(t, nodes...)
+	for _, x := range nodes {
+		f.up(t, x)
+	}
+	guests := invite(t, f.url, n)
+	await(t, "all clients are connected", guests, func(g *guest) bool { here, _, _ := g.look(); return here })
+	said := speak(t, addr, 0)
+	await(t, "all clients have seen something", guests, func(g *guest) bool { _, _, last := g.look(); return last > 0 })
+	before := 0
+	for _, g := range guests {
+		_, _, last := g.look()
+		before = max(before, last)
+	}
+	at := time.Now()
+	nodes[0].kill()
+	await(t, "all clients have seen what was said later", guests, func(g *guest) bool { _, _, last := g.look(); return last > before })
+	last := said()
+	await(t, "all clients have seen the last event", guests, func(g *guest) bool {
+		here, _, n := g.look()
+		return here && n == last
+	})
+	took, moved, most := time.Since(at), 0, 0
+	for i, g := range guests {
+		g.mu.Lock()
+		if g.fresh > 0 || len(g.wrong) > 0 {
+			t.Errorf("client %d: came back %d times without its session, saw %v out of turn; want 0, none", i, g.fresh, g.wrong)
+		}
+		if most = max(most, g.moves); g.moves > 0 {
+			moved++
+		}
+		g.mu.Unlock()
+	}
+	t.Logf("%d of %d clients came back, each %d times at most, and had all %d events %v after the kill", moved, len(guests), most, last+1, took.Round(time.Millisecond))
+	if moved < n/6 {
+		t.Errorf("%d of %d clients moved, want about a third", moved, n)
+	}
 }
 
 // invite connects clients: n of ours, half of them over long-polling at first, and some official ones.
@@ -218,7 +284,7 @@ func invite(t *testing.T, url string, n int) []*guest {
 			case "disconnect":
 				theirs[i].disconnected(reason)
 			case "connect_error":
-				t.Errorf("an official client: %s", reason)
+				theirs[i].refused(reason)
 			case "n":
 				theirs[i].saw(n)
 			}
@@ -235,14 +301,14 @@ func invite(t *testing.T, url string, n int) []*guest {
 }
 
 // speak tells all clients numbers from 0 on, as a node of its own without clients, until stop is called, which
-// returns the last.
-func speak(t *testing.T, addr string) (stop func() int) {
+// returns the last. The stream keeps about so many events; 0 stands for the default.
+func speak(t *testing.T, addr string, keep int64) (stop func() int) {
 	t.Helper()
 	rdb, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	bus := redisstream.New(rdb, &redisstream.Options{MaxLen: maxLen})
+	bus := redisstream.New(rdb, &redisstream.Options{MaxLen: keep})
 	member, err := cluster.Join(t.Context(), bus, nil)
 	if err != nil {
 		t.Fatal(err)
