@@ -35,6 +35,12 @@ type Counter interface {
 	Count(ctx context.Context, topic string) (int, error)
 }
 
+// An Attender is a Bus that can say whether anybody subscribes to a topic, and that of which it says nobody does is
+// so: the process that did is dead, or its connection is.
+type Attender interface {
+	Attended(ctx context.Context, topic string) (bool, error)
+}
+
 // A Speaker is a Bus whose clusters speak a dialect of their own. Other buses carry Native.
 type Speaker interface {
 	Dialect() Dialect

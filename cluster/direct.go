@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // ErrUnknownNode is wrapped by the error of a Send to who is no member now.
@@ -67,11 +68,12 @@ func (n *Node) Send(ctx context.Context, to string, data []byte) error {
 }
 
 // Listens reports false where the bus knows that nobody gets what is sent to the member with the id to: its process was
-// killed a moment ago, and its silence has not been noticed yet. Where the bus cannot say (see Counter), or has not
+// killed a moment ago, and its silence has not been noticed yet. Where the bus cannot say (see Counter and Attender), or has not
 // answered when ctx ends, it reports true. Any number of goroutines may call it.
 func (n *Node) Listens(ctx context.Context, to string) bool {
-	c, ok := n.bus.(Counter)
-	if !ok {
+	a, attends := n.bus.(Attender)
+	c, counts := n.bus.(Counter)
+	if !attends && !counts {
 		return true
 	}
 	topic, msg, err := n.encode(&Message{Kind: Direct, To: to})
@@ -79,8 +81,49 @@ func (n *Node) Listens(ctx context.Context, to string) bool {
 		return true
 	}
 	n.recycle(msg)
+	if attends {
+		there, err := a.Attended(ctx, topic)
+		return err != nil || there
+	}
 	listeners, err := c.Count(ctx, topic)
 	return err != nil || listeners > 0
+}
+
+// Silence returns for how long nothing has come from the member with the id, not counted what was before the bus came back
+// when it was away last: all may have lost their connections to it then, and some be slower to mend them. Of who is no
+// member now it is 0. Members announce themselves with each heartbeat (see Options), so a silence that is longer is no proof
+// that one is dead, but a reason to look (Listens).
+func (n *Node) Silence(id string) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peers[id]
+	if p == nil {
+		return 0
+	}
+	last := p.heard
+	if n.steady.After(last) {
+		last = n.steady
+	}
+	return time.Since(last)
+}
+
+// Heartbeat returns the pause between two announcements.
+func (n *Node) Heartbeat() time.Duration { return n.o.Heartbeat }
+
+// A calm notes since when the bus has been there without a break. It is watch's alone.
+type calm struct{ stirred time.Time }
+
+// look is called at each look of watch.
+func (c *calm) look(n *Node, now time.Time) {
+	came := n.stirred.Swap(false)
+	if now.Sub(c.stirred) > n.o.Heartbeat*3/2 && came || n.away.Load() {
+		n.mu.Lock()
+		n.steady = now
+		n.mu.Unlock()
+	}
+	if came {
+		c.stirred = now
+	}
 }
 
 // Direct has f called for what other nodes Send to this one, with the sender's id. f only queues: it is called by who

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/atollhq/atoll/adapter/membus"
 	"github.com/atollhq/atoll/cluster"
@@ -158,9 +159,51 @@ func TestListens(t *testing.T) {
 		{counted{bus, count, nil}, "here", true},
 		{counted{bus, count, nil}, "gone", false},
 		{counted{bus, count, errors.New("away")}, "gone", true},
+		{attended{bus, map[string]bool{"atoll.node.here": true}, nil}, "here", true},
+		{attended{bus, nil, nil}, "gone", false},
+		{attended{bus, nil, errors.New("away")}, "gone", true},
 	} {
 		if got := ask(c.bus, c.to); got != c.want {
 			t.Errorf("%T, %s: got %v, want %v", c.bus, c.to, got, c.want)
 		}
 	}
+}
+
+// An attended bus says whether anybody subscribes to a topic.
+type attended struct {
+	cluster.Bus
+	there map[string]bool
+	err   error
+}
+
+func (a attended) Attended(_ context.Context, topic string) (bool, error) { return a.there[topic], a.err }
+
+func TestSilence(t *testing.T) {
+	simulate(t, "", func(t *testing.T, hub *membus.Hub) {
+		a, b := join(t, hub, "a"), join(t, hub, "b")
+		between := func(id string, least, most time.Duration) {
+			t.Helper()
+			if got := a.Silence(id); got < least || got > most {
+				t.Errorf("%s: got %v, want %v to %v", id, got, least, most)
+			}
+		}
+		time.Sleep(5500 * time.Millisecond)
+		between("id-b", 0, time.Second)
+		between("nobody", 0, 0)
+		hub.SetFault(func(from, _, _ string) membus.Fault { return membus.Fault{Drop: from == "b"} })
+		time.Sleep(1500 * time.Millisecond)
+		between("id-b", 1500*time.Millisecond, 2500*time.Millisecond)
+		hub.SetFault(nil)
+		if err := b.Send(t.Context(), "id-a", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		between("id-b", 0, 0)
+		// While the medium is away nobody can be heard, and when it is back all get a moment.
+		hub.SetDown(true)
+		time.Sleep(1700 * time.Millisecond)
+		hub.SetDown(false)
+		time.Sleep(300 * time.Millisecond)
+		between("id-b", 0, time.Second)
+	})
 }

@@ -262,6 +262,7 @@ func (n *Node) watch() {
 	tick := time.NewTicker(max(n.o.Heartbeat/4, time.Millisecond))
 	defer tick.Stop()
 	last := time.Now()
+	calm := calm{last}
 	swept, full := last, uint64(0)
 	for {
 		select {
@@ -274,6 +275,7 @@ func (n *Node) watch() {
 			n.excuse(now) // we were frozen, and what they said waits to be read
 		}
 		last = now
+		calm.look(n, now)
 		n.bury(now)
 		n.tidy(now, &swept, &full)
 	}

@@ -47,6 +47,7 @@ type Node struct {
 	outlet   outlet
 	hold     hold
 	heardAny atomic.Bool  // something came from the bus since the last look
+	stirred  atomic.Bool  // likewise, for watch
 	echo     atomic.Bool  // the bus brings us our own announcements
 	away     atomic.Bool  // the bus refused what was published last
 	mute     atomic.Bool  // the dialect cannot ask for what is missing
@@ -75,6 +76,7 @@ type Node struct {
 	namespaces map[string]*opening
 	watchers   map[string]time.Time // observers that want to see everything, and when they called
 	strange    strange
+	steady     time.Time // since when the bus has been there without a break
 	closed     bool
 	catching   chan struct{} // while catchUp runs; closed when it ends
 	changed    chan struct{} // closed when the members change; made by whoever waits for that
@@ -255,6 +257,9 @@ func (n *Node) receive(topic string, data []byte) { n.incoming(topic, "", data) 
 func (n *Node) incoming(topic, offset string, data []byte) *Message {
 	if !n.heardAny.Load() {
 		n.heardAny.Store(true)
+	}
+	if !n.stirred.Load() {
+		n.stirred.Store(true)
 	}
 	m, err := n.decode(n.self.ID, topic, data)
 	if err != nil {

@@ -57,6 +57,10 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(topic st
 }
 
 func (s *subscription) receive(m *nats.Msg) {
+	if m.Reply != "" { // what Publish sends has none
+		here(m)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deliver != nil {

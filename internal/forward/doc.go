@@ -23,7 +23,11 @@
 //     silent: nobody waits for it until it has answered a greeting, which is sent again with longer and longer pauses.
 //   - It was never met, or its link cannot be made again for another reason. It is greeted for a second, and less where the bus
 //     can count and says twice that nobody listens for it ([cluster.Node.Listens]).
-//   - It is asked over the carrier. What is under way there ends when the cluster declares it dead.
+//   - It is asked over the carrier. When it has missed an announcement, the medium is asked whether anybody listens for it; where it says twice
+//     that nobody does, what is under way ends. So that is 1.5 seconds after its last word, and a node that is only slow
+//     is never taken for dead. Redis and NATS can tell ([cluster.Counter], [cluster.Attender]), also an embedded NATS; where
+//     the medium cannot (PostgreSQL; memory), and where the machine is gone with the process, what is under way ends when the
+//     cluster declares the node dead.
 //
 // A node that hangs is not killed. What is under way on its line ends when it has left a ping unanswered.
 //

@@ -63,6 +63,7 @@ type peer struct {
 	hasty      bool      // one was redialled at once, and did not live long
 	complained bool
 	replying   bool // to its greeting, or with a reset
+	doubted    bool // somebody looks whether it is dead
 }
 
 func newPeer(p *Peers, m cluster.Member) *peer {
@@ -278,7 +279,11 @@ func (x *peer) lines() (outs []*outbound, ins []*inbound) {
 func (x *peer) look(now int64) {
 	x.mu.Lock()
 	outs, ins := x.lines()
+	carried := x.via != nil || x.inVia != nil
 	x.mu.Unlock()
+	if carried {
+		x.doubt()
+	}
 	idle := int64(x.p.o.Idle / time.Second)
 	for _, o := range outs {
 		limit := max(idle, 1)

@@ -1,0 +1,110 @@
+package forward
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/atollhq/atoll/adapter/membus"
+	"github.com/atollhq/atoll/cluster"
+)
+
+// An attendedBus says whether anybody listens.
+type attendedBus struct {
+	cluster.Bus
+	there func(topic string) bool
+}
+
+func (b attendedBus) Attended(_ context.Context, topic string) (bool, error) {
+	return b.there(topic), nil
+}
+
+// asker makes a node whose bus says who listens, and which makes no links.
+func (x *world) asker(t *testing.T, there func(topic string) bool) *site {
+	t.Helper()
+	bus := membus.New(&x.hub, &membus.Options{Name: "a"})
+	quiet := slog.New(slog.DiscardHandler)
+	node, err := cluster.Join(t.Context(), attendedBus{bus, there}, &cluster.Options{ID: "a", Logger: quiet, Settle: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(&Options{Node: node, Serve: answers, Gone: gone, Logger: quiet, Advertise: "-"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Close()
+		node.Close()
+		bus.Close()
+	})
+	return &site{Peers: p, name: "a", node: node, bus: bus}
+}
+
+// TestKilledOverTheCarrier has a node be killed that is asked over the carrier.
+func TestKilledOverTheCarrier(t *testing.T) {
+	never := func(o *Options) { o.Advertise = "-" }
+	for _, after := range []time.Duration{0, 300, 650, 990} {
+		simulate(t, "the medium knows", func(t *testing.T, x *world) {
+			var dead atomic.Bool
+			a := x.asker(t, func(topic string) bool { return topic != "atoll.node.b" || !dead.Load() })
+			b := x.node(t, "b", waits(nil), never)
+			know(t, a, b)
+			x.node(t, "c", answers, never) // whose announcements come
+			done := make(chan time.Time)
+			go func() {
+				wantAnswer(t, a, 400, "gone")
+				done <- time.Now()
+			}()
+			time.Sleep(4*time.Second + after*time.Millisecond)
+			dead.Store(true)
+			x.kill(b)
+			killed := time.Now()
+			if took := (<-done).Sub(killed); took > 1600*time.Millisecond {
+				t.Errorf("what waits: got the end after %v, want it within 1.6 s", took)
+			}
+			wantWithin(t, 2*greetAgain, a, 400, "gone")
+			if _, ok := a.view.Load().peers["b"]; !ok {
+				t.Error("the cluster has declared the node dead already: the test shows nothing")
+			}
+		})
+	}
+	simulate(t, "one that is slow lives", func(t *testing.T, x *world) {
+		a := x.asker(t, func(string) bool { return true })
+		c := make(chan struct{})
+		b := x.node(t, "b", waits(c), never)
+		know(t, a, b)
+		time.AfterFunc(time.Second, func() {
+			x.hub.SetFault(func(from, _, _ string) membus.Fault {
+				if from == "b" {
+					return membus.Fault{Delay: 1700 * time.Millisecond}
+				}
+				return membus.Fault{}
+			})
+		})
+		time.AfterFunc(10*time.Second, func() { close(c) })
+		wantAnswer(t, a, 200, "late")
+	})
+	simulate(t, "the medium was away, and one is slow to come back", func(t *testing.T, x *world) {
+		var away atomic.Bool
+		a := x.asker(t, func(topic string) bool { return !away.Load() || topic == "atoll.node.a" })
+		c := make(chan struct{})
+		b := x.node(t, "b", waits(c), never)
+		know(t, a, b)
+		x.node(t, "c", answers, never)
+		go func() {
+			time.Sleep(3100 * time.Millisecond)
+			away.Store(true)
+			x.hub.SetDown(true)
+			time.Sleep(1200 * time.Millisecond)
+			x.hub.SetDown(false)
+			time.Sleep(600 * time.Millisecond)
+			away.Store(false)
+			time.Sleep(2 * time.Second)
+			close(c)
+		}()
+		time.Sleep(2500 * time.Millisecond) // so that no ping is due while the medium is away
+		wantAnswer(t, a, 200, "late")
+	})
+}
