@@ -176,7 +176,9 @@ type attended struct {
 	err   error
 }
 
-func (a attended) Attended(_ context.Context, topic string) (bool, error) { return a.there[topic], a.err }
+func (a attended) Attended(_ context.Context, topic string) (bool, error) {
+	return a.there[topic], a.err
+}
 
 func TestSilence(t *testing.T) {
 	simulate(t, "", func(t *testing.T, hub *membus.Hub) {

@@ -11,6 +11,9 @@ import (
 	"github.com/atollhq/atoll/cluster"
 )
 
+// attendedHeader tells a question from what Publish and Append send.
+const attendedHeader = "Atoll-Attended"
+
 // attendedWithin is how long a server may take to say that nobody is there. It does not wait for anybody else.
 const attendedWithin = 250 * time.Millisecond
 
@@ -25,7 +28,9 @@ func (b *Bus) Attended(ctx context.Context, topic string) (bool, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, attendedWithin)
 	defer cancel()
-	switch _, err := b.conn.RequestWithContext(ctx, subject(topic), nil); {
+	question := nats.NewMsg(subject(topic))
+	question.Header.Set(attendedHeader, "1")
+	switch _, err := b.conn.RequestMsgWithContext(ctx, question); {
 	case err == nil:
 		return true, nil
 	case errors.Is(err, nats.ErrNoResponders):
@@ -34,6 +39,3 @@ func (b *Bus) Attended(ctx context.Context, topic string) (bool, error) {
 		return false, fmt.Errorf("natsbus: whether anybody subscribes: %w", b.explain(err))
 	}
 }
-
-// here answers such a question.
-func here(m *nats.Msg) { _ = m.Respond(nil) }

@@ -57,8 +57,8 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(topic st
 }
 
 func (s *subscription) receive(m *nats.Msg) {
-	if m.Reply != "" { // what Publish sends has none
-		here(m)
+	if m.Header != nil && m.Header.Get(attendedHeader) != "" {
+		_ = m.Respond(nil) // nobody waits for the error: who asked finds out
 		return
 	}
 	s.mu.Lock()
