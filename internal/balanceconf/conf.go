@@ -16,8 +16,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// maxFile bounds the size of a file in bytes.
-const maxFile = 4 << 20
+// maxFile bounds the size of a file in bytes: that is some ten thousand nodes.
+const maxFile = 256 << 10
 
 // A File is what a configuration file says.
 type File struct {
@@ -278,7 +278,7 @@ func Read(path string) (*File, error) {
 	if fi, err := os.Stat(path); err != nil {
 		return nil, err
 	} else if fi.Size() > maxFile {
-		return nil, fmt.Errorf("%s is longer than %d bytes", path, maxFile)
+		return nil, fmt.Errorf("%s is longer than %d bytes; where there are so many nodes, let discover read them from a file with a URL in each line", path, maxFile)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -305,7 +305,10 @@ func decode(name string, text []byte, v any) (err error) {
 		}
 	}()
 	if len(text) > maxFile {
-		return fmt.Errorf("%s is longer than %d bytes", name, maxFile)
+		return &Error{File: name, Text: fmt.Sprintf("this is longer than %d bytes; where there are so many nodes, let discover read them from a file with a URL in each line", maxFile)}
+	}
+	if line := tooDeep(text); line > 0 {
+		return &Error{name, line, "this is nested too deeply, or has many brackets or commas without anything"}
 	}
 	doc, err := parser.ParseBytes(text, 0)
 	if err != nil {

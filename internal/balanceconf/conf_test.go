@@ -118,6 +118,15 @@ func TestErrors(t *testing.T) {
 		"path: [":                                   `f:1: `,
 		"- a":                                       `f:1: there is a list`,
 		"just text":                                 `f:1: `,
+		"path: x\na: " + strings.Repeat("[", 60):    `f:2: this is nested too deeply`,
+		strings.Repeat("{a: ", 60):                  `f:1: this is nested too deeply`,
+		strings.Repeat("a: ", 60):                   `f:1: this is nested too deeply`,
+		strings.Repeat("- ", 60):                    `f:1: this is nested too deeply`,
+		"a:\n  " + strings.Repeat("&a ", 60):        `f:2: this is nested too deeply`,
+		"a: [" + strings.Repeat("!a ", 60):          `f:1: this is nested too deeply`,
+		strings.Repeat("]", 60):                     `f:1: this is nested too deeply`,
+		"a: [" + strings.Repeat(",", 60):            `f:1: this is nested too deeply`,
+		strings.Repeat("# much\n", 40000):           `f: this is longer than 262144 bytes`,
 	} {
 		if _, err := Parse("f", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: got %q, want %q", text, err, want)
@@ -138,6 +147,23 @@ func TestErrors(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q in it", text, err, want)
+		}
+	}
+}
+
+// What looks like nesting, and is none.
+func TestNotNested(t *testing.T) {
+	for _, text := range []string{
+		"path: /a # " + strings.Repeat("[ - : ", 60),
+		"path: \"/" + strings.Repeat("[ - : ", 60) + "\"",
+		"path: '/it''s " + strings.Repeat("{,,", 60) + "'",
+		"path: /it's # don't " + strings.Repeat("{", 60),
+		"backends: [" + strings.Repeat("{url: a:1, weight: 2}, ", 200) + "]",
+		"backends:\n" + strings.Repeat("- url: a:1\n  weight: 2\n", 200),
+		"trusted_proxies: [" + strings.Repeat("\"::1\",\n  2001:db8::/32,", 100) + "]",
+	} {
+		if _, err := Parse("f", []byte(text)); err != nil {
+			t.Errorf("%.60q: %v", text, err)
 		}
 	}
 }
