@@ -134,6 +134,9 @@ type drain struct {
 //     had sent. No client is told that it is disconnected from a namespace.
 //  3. At the end of the window, or when ctx ends, those that are left are cut off.
 //
+// WebSockets of other nodes' sessions that are only passed through this node (ForwardOptions) are neither counted nor asked: they go
+// on until Shutdown or Close, which cut them, and their clients reconnect.
+//
 // Drain returns when no session is left: nil, or a *DrainError where some were cut off. The server
 // goes on refusing sessions, until [Server.Undrain] or its end; follow with Shutdown to end it. A nil o is
 // Options.Drain.

@@ -22,7 +22,10 @@ import (
 // to where the WebSocket is, and nothing is forwarded from then on.
 //
 // The nodes of a cluster should have the same Options. A session whose node is away is answered at once as one
-// that nobody knows: its client begins anew.
+// that nobody knows: its client begins anew. When a node is killed, that a node is away is known to those that have a connection
+// to it at once; to those that only ask it over the medium within some 1.5 seconds where the medium can tell that nobody listens
+// for it (Redis, NATS), else, and where its machine is gone too, when the cluster declares it dead (cluster.Options.DeadAfter).
+// A node that is only slow is never taken for a dead one before that.
 type ForwardOptions struct {
 	// Off answers requests for sessions of other nodes with status 400, as a server without a cluster does.
 	// Balancers must keep each client on its node then.

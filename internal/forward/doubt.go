@@ -25,7 +25,7 @@ func (x *peer) doubt() {
 	}
 	x.mu.Lock()
 	busy := x.doubted || x.left != nil || x.via == nil && x.inVia == nil
-	x.doubted = true
+	x.doubted = x.doubted || !busy
 	x.mu.Unlock()
 	if busy {
 		return

@@ -108,3 +108,19 @@ func TestKilledOverTheCarrier(t *testing.T) {
 		wantAnswer(t, a, 200, "late")
 	})
 }
+
+// TestDoubtOfNobody has the last line end right before a node is looked after: it is looked after again later.
+func TestDoubtOfNobody(t *testing.T) {
+	simulate(t, "", func(t *testing.T, x *world) {
+		a, b := x.node(t, "a", answers), x.node(t, "b", answers)
+		know(t, a, b)
+		time.Sleep(500 * time.Millisecond)
+		y := a.view.Load().peers["b"]
+		y.doubt()
+		y.mu.Lock()
+		defer y.mu.Unlock()
+		if y.doubted {
+			t.Error("got a node that is looked after for ever, want one that is not")
+		}
+	})
+}
