@@ -87,7 +87,7 @@ func (c *conn) Close() error {
 	in.mu.Unlock()
 	s.drop(net.ErrClosed)
 	s.stop()
-	s.cancel()
+	s.ctx.cancel()
 	return nil
 }
 

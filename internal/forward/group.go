@@ -12,17 +12,24 @@ type group struct {
 
 // Go runs f in a goroutine, and reports false, without running it, if the group is closed.
 func (g *group) Go(f func()) bool {
-	g.mu.Lock()
-	if g.closed {
-		g.mu.Unlock()
+	if !g.enter() {
 		return false
 	}
-	g.n++
-	g.mu.Unlock()
 	go func() {
 		defer g.done()
 		f()
 	}()
+	return true
+}
+
+// enter counts a goroutine that the caller starts, and that calls done at its end. It reports false if the group is closed.
+func (g *group) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.n++
 	return true
 }
 

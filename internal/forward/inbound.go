@@ -102,19 +102,20 @@ func (in *inbound) request(f frame) error {
 	switch {
 	case in.dead:
 		in.mu.Unlock()
-		s.cancel()
+		s.ctx.cancel()
 		return in.cause
 	case in.served[f.id] != nil || in.asked[f.id] != nil || in.active() >= 2*maxCalls:
 		in.mu.Unlock()
-		s.cancel()
+		s.ctx.cancel()
 		return fmt.Errorf("%w: a request too many", errMalformed)
 	}
 	in.served[f.id] = s
 	in.mu.Unlock()
 	in.p.count.in.Add(1)
-	if !in.p.group.Go(s.serve) {
+	if !in.p.group.enter() {
 		return ErrClosed
 	}
+	go s.serve()
 	return nil
 }
 

@@ -9,16 +9,16 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A served is a request of another node's client. It is the http.ResponseWriter and the body of its request.
 type served struct {
 	stream
-	in     *inbound
-	ctx    forwarded
-	cancel context.CancelFunc
-	r      *http.Request
-	flags  byte
+	in    *inbound
+	ctx   forwarded
+	r     http.Request
+	flags byte
 
 	header http.Header
 	status int
@@ -31,21 +31,60 @@ type served struct {
 	over   bool // the handler has returned
 }
 
-// forwarded is the context of a request.
+// forwarded is the context of a request. It lies in its served, which a context of package context would not.
 type forwarded struct {
-	context.Context
 	node string
 	hops int
 	line *line
+
+	mu   sync.Mutex
+	done chan struct{} // made for who asks
+	over bool
 }
 
 type forwardedKey struct{}
 
+// Value implements context.Context.
 func (f *forwarded) Value(key any) any {
 	if _, ok := key.(forwardedKey); ok {
 		return f
 	}
-	return f.Context.Value(key)
+	return nil
+}
+
+// Deadline implements context.Context.
+func (f *forwarded) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done implements context.Context.
+func (f *forwarded) Done() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done == nil {
+		f.done = make(chan struct{})
+		if f.over {
+			close(f.done)
+		}
+	}
+	return f.done
+}
+
+// Err implements context.Context.
+func (f *forwarded) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over {
+		return context.Canceled
+	}
+	return nil
+}
+
+func (f *forwarded) cancel() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.over && f.done != nil {
+		close(f.done)
+	}
+	f.over = true
 }
 
 // From returns the node that forwarded the request with the context ctx, and whether one did.
@@ -81,7 +120,6 @@ func newServed(in *inbound, id uint32, h *requestHead) (*served, error) {
 	s := &served{in: in, flags: h.flags}
 	s.init(&in.line, id)
 	s.ctx.node, s.ctx.hops, s.ctx.line = in.peer.id, int(h.hops), &in.line
-	s.ctx.Context, s.cancel = context.WithCancel(context.Background())
 	r := &http.Request{
 		Method: h.method, URL: u, Header: h.header, Body: http.NoBody, ContentLength: h.length,
 		Host: h.host, RemoteAddr: h.address, RequestURI: h.uri, ProtoMajor: int(h.proto >> 4), ProtoMinor: int(h.proto & 15),
@@ -103,7 +141,7 @@ func newServed(in *inbound, id uint32, h *requestHead) (*served, error) {
 		}
 		r.Body = body{s}
 	}
-	s.r = r.WithContext(&s.ctx)
+	s.r = *r.WithContext(&s.ctx)
 	return s, nil
 }
 
@@ -113,8 +151,9 @@ func validMethod(m string) bool {
 
 // serve has the request answered. It is the goroutine of the request.
 func (s *served) serve() {
+	defer s.in.p.group.done()
 	defer s.finish()
-	s.in.p.o.Serve.ServeHTTP(s, s.r)
+	s.in.p.o.Serve.ServeHTTP(s, &s.r)
 	s.takeMu.Lock()
 	s.over = true
 	s.takeMu.Unlock()
@@ -131,7 +170,7 @@ func (s *served) finish() {
 			s.in.p.log.Error("forward: a handler panicked", "method", s.r.Method, "remote", s.r.RemoteAddr, "panic", v, "stack", string(debug.Stack()))
 		}
 	}
-	s.cancel()
+	s.ctx.cancel()
 	if taken {
 		if !sound {
 			(&conn{s: s}).Close()
@@ -177,7 +216,7 @@ func (s *served) gone(cause error) {
 	in.remove(s)
 	in.mu.Unlock()
 	s.fail(cause)
-	s.cancel()
+	s.ctx.cancel()
 }
 
 // A body is that of a request.
