@@ -21,7 +21,7 @@
 //   - It has a link. The link ends with its process, and what is under way is answered by Options.Gone at once. Who comes next has it
 //     dialled again and greeted (connect). Where it takes no connections and does not answer within half a second, it is
 //     silent: nobody waits for it until it has answered a greeting, which is sent again with longer and longer pauses.
-//   - It was never met, or its link cannot be made again for another reason. It is greeted for a second, and less where the bus
+//   - It was never met, or its link cannot be made again for another reason. It is greeted for two seconds, and for half of one where the bus
 //     can count and says twice that nobody listens for it ([cluster.Node.Listens]).
 //   - It is asked over the carrier. When it has missed an announcement, the medium is asked whether anybody listens for it; where it says twice
 //     that nobody does, what is under way ends. So that is 1.5 seconds after its last word, and a node that is only slow

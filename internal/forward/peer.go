@@ -21,7 +21,7 @@ const (
 	// See "A node that is killed" in the documentation of the package.
 	dialWithin   = 5 * time.Second        // at one URL
 	redialWithin = time.Second            // likewise, of a node that had a link a moment ago
-	greetWithin  = time.Second            // until a node has to say its first word
+	greetWithin  = 2 * time.Second        // until a node has to say its first word
 	greetDead    = 500 * time.Millisecond // one that takes no connections any more
 	greetAgain   = 250 * time.Millisecond // a message may be lost
 
