@@ -24,13 +24,27 @@ type result struct {
 	Name, File, Needs string
 	Works             map[string]bool
 	Large             bool
-	Mixed             string
 	Long              map[string]bool
 	Idle              bool // Long was waited for
-	Back              map[string]int
-	Others, Thrown    int
 	Addresses         bool
 	H2                bool
+	loss              // of one of three nodes
+	Browser           *browser
+	Pair              map[string]loss // of either of an Atoll and a Node.js node
+	Mixed             string          // whether all is well with these two; empty where Node.js nodes cannot be
+}
+
+// A loss is what clients met when a node was killed.
+type loss struct {
+	Back           map[string]int
+	Others, Thrown int
+}
+
+// A browser is what pages of other origins met in one.
+type browser struct {
+	Near, Other, Pair map[string]bool
+	Refused           bool
+	Left              []string
 }
 
 // A seen is what the tests have shown.
@@ -100,37 +114,81 @@ func read(in io.Reader) (*seen, error) {
 // A row is a line of the table.
 type row struct{ name, line string }
 
-var head = []string{"set-up", "clients need", "works", "1 MB", "beside Node.js", "68 s of silence", "a node is killed: all back after", "it returns", "sees addresses", "HTTP/2"}
+var head = []string{"set-up", "clients need", "works", "1 MB", "68 s of silence", "a node is killed: all back after", "it returns", "beside Node.js: all back after", "in Chromium", "sees addresses", "HTTP/2"}
 
 func (r *result) row() row {
 	name := r.Name
 	if r.File != "" {
 		name = fmt.Sprintf("%s: [`%s`](../deploy/%s)", r.Name, r.File, r.File)
 	}
-	mixed := r.Mixed
-	if mixed == "" {
-		mixed = "–"
-	}
 	idle := "–"
 	if r.Idle {
 		idle = modes(r.Long)
 	}
-	cells := []string{name, cmp.Or(r.Needs, "nothing"), modes(r.Works), yes(r.Large), mixed, idle, r.back(), thrown(r.Thrown), yes(r.Addresses), "–"}
+	cells := []string{name, cmp.Or(r.Needs, "nothing"), modes(r.Works), yes(r.Large), idle, r.back(), thrown(r.Thrown), r.beside(), r.Browser.cell(), yes(r.Addresses), "–"}
 	if r.H2 {
 		cells[len(cells)-1] = "yes"
 	}
 	return row{r.Name, "| " + strings.Join(cells, " | ") + " |"}
 }
 
-func (r *result) back() string {
+// back says when the last client was back.
+func (l *loss) back() string {
 	slowest := 0
-	for _, ms := range r.Back {
+	for _, ms := range l.Back {
 		if ms < 0 {
-			return "not within 10 s" + others(r.Others)
+			return "not within 10 s" + others(l.Others)
 		}
 		slowest = max(slowest, ms)
 	}
-	return fmt.Sprintf("%.1f s", float64(slowest)/1000) + others(r.Others)
+	return fmt.Sprintf("%.1f s", float64(slowest)/1000) + others(l.Others)
+}
+
+// beside says how it was beside Node.js: when either of the two was killed, and when it came back.
+func (r *result) beside() string {
+	switch r.Mixed {
+	case "":
+		return "–"
+	case "yes":
+	default:
+		return "does not work"
+	}
+	both := loss{Back: make(map[string]int)}
+	for name, l := range r.Pair {
+		for mode, ms := range l.Back {
+			both.Back[name+mode] = ms
+		}
+		both.Others += l.Others
+		both.Thrown += l.Thrown
+	}
+	text := both.back()
+	if both.Thrown > 0 {
+		text += "; " + thrown(both.Thrown) + " when it returns"
+	}
+	return text
+}
+
+// cell says in which modes pages of other origins work, and what else is not well.
+func (b *browser) cell() string {
+	if b == nil {
+		return "–"
+	}
+	var bad []string
+	for _, x := range []struct {
+		where string
+		ok    map[string]bool
+	}{{"same site", b.Near}, {"another site", b.Other}, {"beside Node.js", b.Pair}} {
+		if text := modes(x.ok); text != "yes" {
+			bad = append(bad, x.where+": "+text)
+		}
+	}
+	if !b.Refused {
+		bad = append(bad, "strangers come in")
+	}
+	if len(b.Left) > 0 {
+		bad = append(bad, strings.Join(b.Left, ", ")+" left waiting without nodes")
+	}
+	return cmp.Or(strings.Join(bad, "; "), "yes")
 }
 
 func others(n int) string {
@@ -185,7 +243,7 @@ func rows(table string) []row {
 	return all
 }
 
-var programs = []string{"nginx", "HAProxy", "httpd", "Traefik", "Caddy"}
+var programs = []string{"atoll", "nginx", "HAProxy", "httpd", "Traefik", "Caddy"}
 
 func rank(name string) int {
 	program, _, _ := strings.Cut(name, " ")

@@ -37,8 +37,9 @@ func (o *output) try(t *testing.T, action string, r result) {
 func good(order int, name, file string) result {
 	all := map[string]bool{"polling": true, "upgrade": true, "websocket": true}
 	return result{
-		Order: order, Name: name, File: file, Works: all, Large: true, Long: all, Idle: true,
-		Back: map[string]int{"polling": 1240, "upgrade": 700, "websocket": 650}, Addresses: true, H2: true,
+		Order: order, Name: name, File: file, Works: all, Large: true, Long: all, Idle: true, Addresses: true, H2: true,
+		loss:    loss{Back: map[string]int{"polling": 1240, "upgrade": 700, "websocket": 650}},
+		Browser: &browser{Near: all, Other: all, Refused: true},
 	}
 }
 
@@ -63,11 +64,14 @@ func TestTable(t *testing.T) {
 	var o output
 	o.try(t, "pass", good(2, "Traefik cookie", "traefik/dynamic-cookie.yml"))
 	r := good(1, "HAProxy cookie", "")
-	r.Needs, r.Works, r.Large, r.Mixed, r.Idle, r.Back, r.Others, r.Addresses, r.H2 =
-		"cookies", map[string]bool{"polling": false, "upgrade": true}, false, "yes", false, map[string]int{"polling": -1, "upgrade": 300}, 2, false, false
+	r.Needs, r.Works, r.Large, r.Idle, r.Addresses, r.H2 = "cookies", map[string]bool{"polling": false, "upgrade": true}, false, false, false, false
+	r.Back, r.Others = map[string]int{"polling": -1, "upgrade": 300}, 2
+	r.Mixed, r.Pair = "yes", map[string]loss{"atoll": {Back: map[string]int{"polling": 900}}, "js": {Back: map[string]int{"polling": 1700}, Thrown: 3}}
+	r.Browser = &browser{Near: r.Works, Other: map[string]bool{"polling": false}, Left: []string{"polling", "upgrade"}}
 	o.try(t, "pass", r)
 	r = good(0, "nginx hash", "")
 	r.Long = map[string]bool{"polling": false, "upgrade": false}
+	r.Mixed, r.Browser = "no", nil
 	o.try(t, "pass", r)
 	o.say("pass", "TestSetUps", "")
 	o.say("pass", "", "")
@@ -84,9 +88,10 @@ func TestTable(t *testing.T) {
 		strings.TrimSpace(begin),
 		"| " + strings.Join(head, " | ") + " |",
 		"|" + strings.Repeat(" --- |", len(head)),
-		"| nginx hash | nothing | yes | yes | – | no | 1.2 s | nobody notices | yes | yes |",
-		"| HAProxy cookie | cookies | not polling | no | yes | – | not within 10 s; 2 of other nodes cut | nobody notices | no | – |",
-		"| Traefik cookie: [`traefik/dynamic-cookie.yml`](../deploy/traefik/dynamic-cookie.yml) | nothing | yes | yes | – | yes | 1.2 s | nobody notices | yes | yes |",
+		"| nginx hash | nothing | yes | yes | no | 1.2 s | nobody notices | does not work | – | yes | yes |",
+		"| HAProxy cookie | cookies | not polling | no | – | not within 10 s; 2 of other nodes cut | nobody notices | 1.7 s; 3 cut when it returns | " +
+			"same site: not polling; another site: no; strangers come in; polling, upgrade left waiting without nodes | no | – |",
+		"| Traefik cookie: [`traefik/dynamic-cookie.yml`](../deploy/traefik/dynamic-cookie.yml) | nothing | yes | yes | yes | 1.2 s | nobody notices | – | yes | yes | yes |",
 		end,
 		"after",
 		"",

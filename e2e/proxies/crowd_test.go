@@ -32,8 +32,10 @@ type report struct {
 
 	Marked int
 	Back   map[string]int // ms until the last client of a mode was served again
-	Others []string       // clients of other nodes that lost their connection
-	Why    map[string]int
+	// Slowest says what that client met on the way, and when.
+	Slowest map[string]string
+	Others  []string // clients of other nodes that lost their connection
+	Why     map[string]int
 	// How busy the machine was meanwhile: ms that the crowd's process was late itself, and that it took a client to
 	// be connected and served, at most, which came to another node without the program in between.
 	Lag, Usual int

@@ -7,16 +7,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 )
 
 func init() {
 	setUps = append(setUps,
 		setUp{
-			name: "nginx documented hash", program: "nginx", foreign: true,
+			name: "nginx documented hash", program: "nginx", foreign: true, moves: true, avoids: 10 * time.Second,
 			start: func(t testing.TB, f *front) { f.nginx(t, f.documentedNginx("hash $remote_addr consistent;")) },
 		},
 		setUp{
-			name: "nginx documented ip_hash", program: "nginx", foreign: true,
+			name: "nginx documented ip_hash", program: "nginx", foreign: true, moves: true, avoids: 10 * time.Second,
 			start: func(t testing.TB, f *front) { f.nginx(t, f.documentedNginx("ip_hash;")) },
 		},
 		setUp{
@@ -33,11 +34,11 @@ func init() {
 			start: startNginx("nginx/atoll-cookie.conf"),
 		},
 		setUp{
-			name: "nginx hash", program: "nginx", file: "nginx/atoll-hash.conf", h2: true, foreign: true,
+			name: "nginx hash", program: "nginx", file: "nginx/atoll-hash.conf", h2: true, foreign: true, moves: true,
 			start: startNginx("nginx/atoll-hash.conf"),
 		},
 		setUp{
-			name: "nginx ip_hash", program: "nginx", file: "nginx/atoll-hash.conf", h2: true, foreign: true,
+			name: "nginx ip_hash", program: "nginx", file: "nginx/atoll-hash.conf", h2: true, foreign: true, moves: true,
 			start: startNginx("nginx/atoll-hash.conf", "hash $remote_addr consistent;", "ip_hash;"),
 		},
 	)

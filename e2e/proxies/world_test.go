@@ -20,15 +20,17 @@ const longPing = 68 * time.Second
 
 // A world is what all set-ups share.
 type world struct {
-	redis  string // address
-	binary string // of ../node
-	long   nodes  // which ping rarely
-	mixed  nodes  // two of Atoll, one of Node.js, in one cluster
-	cookie nodes  // the same as long, with a cookie
-	turns  chan struct{}
+	redis   string   // address
+	binary  string   // of ../node
+	atoll   string   // the command
+	browser *browser // nil where there is none
+	long    nodes    // which ping rarely
+	cookie  nodes    // the same as long, with a cookie
+
+	turns, pairs, tabs chan struct{} // of those who put load on three nodes, on two, and on the browser
 }
 
-// nodes are n1, n2 and n3, which know each other.
+// nodes are n1, n2 and so on, which know each other.
 type nodes []*node
 
 // A node is a process, and can be started again.
@@ -55,15 +57,34 @@ func need(t testing.TB) {
 func startWorld(t testing.TB) *world {
 	t.Helper()
 	need(t)
-	w := &world{redis: redistest.Start(t).Addr(), binary: filepath.Join(t.TempDir(), "node"), turns: make(chan struct{}, atOnce)}
-	if out, err := exec.Command("go", "build", "-o", w.binary, "./node").CombinedOutput(); err != nil {
+	bin := t.TempDir()
+	w := &world{
+		redis: redistest.Start(t).Addr(), binary: filepath.Join(bin, "node"), atoll: filepath.Join(bin, "atoll"),
+		turns: make(chan struct{}, atOnce), pairs: make(chan struct{}, atOnce), tabs: make(chan struct{}, atOnce),
+	}
+	w.browser = startBrowser(t)
+	// Without the race detector: it is not these that are tested here, and others wait for them.
+	if out, err := exec.Command("go", "build", "-o", bin, "./node", "../../cmd/atoll").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	dir := t.TempDir()
 	w.long = w.start(t, dir, "long", "-ping", longPing.String())
 	w.cookie = w.start(t, dir, "cookie", "-ping", longPing.String(), "-cookie")
-	w.mixed = w.startMixed(t, dir)
 	return w
+}
+
+// take waits for a turn, and returns what gives it back.
+func take(turns chan struct{}) (give func()) {
+	turns <- struct{}{}
+	return func() { <-turns }
+}
+
+// origins are those whose pages the nodes let in.
+func (w *world) origins() string {
+	if w.browser == nil {
+		return "http://localhost:1"
+	}
+	return w.browser.pages.origins()
 }
 
 // start starts three Atoll nodes, in a cluster of the given name.
@@ -71,25 +92,25 @@ func (w *world) start(t testing.TB, dir, name string, more ...string) nodes {
 	t.Helper()
 	var all nodes
 	for i := range 3 {
-		all = append(all, w.atoll(t, dir, i, name, more...))
+		all = append(all, w.node(t, dir, i, name, more...))
 	}
 	all.await(t)
 	return all
 }
 
-// startMixed starts two Atoll nodes and a Node.js node.
-func (w *world) startMixed(t testing.TB, dir string) nodes {
+// startPair starts an Atoll node and a Node.js node, in one cluster.
+func (w *world) startPair(t testing.TB, dir, name string) nodes {
 	t.Helper()
 	port := freePort(t)
 	js := &node{id: "n2", addr: "127.0.0.1:" + strconv.Itoa(port)}
-	js.command = []string{"node", "js/node.js", js.id, strconv.Itoa(port), w.redis, "mixed"}
+	js.command = []string{"node", "js/node.js", js.id, strconv.Itoa(port), w.redis, name, w.origins()}
 	js.launch(t, dir)
-	all := nodes{w.atoll(t, dir, 0, "mixed", "-official", "-cookie"), js, w.atoll(t, dir, 2, "mixed", "-official", "-cookie")}
+	all := nodes{w.node(t, dir, 0, name, "-official", "-cookie", "-origins", w.origins()), js}
 	all.await(t)
 	return all
 }
 
-func (w *world) atoll(t testing.TB, dir string, i int, cluster string, more ...string) *node {
+func (w *world) node(t testing.TB, dir string, i int, cluster string, more ...string) *node {
 	t.Helper()
 	n := &node{id: fmt.Sprintf("n%d", i+1), addr: "127.0.0.1:" + strconv.Itoa(freePort(t))}
 	n.command = append([]string{w.binary, "-id", n.id, "-addr", n.addr, "-redis", w.redis, "-prefix", cluster}, more...)

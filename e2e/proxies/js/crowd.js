@@ -38,26 +38,29 @@ async function until(ms, f) {
 
 class Client {
   constructor(url, i, room, cookies) {
-    this.mode = NAMES[i % 3];
+    const mode = (i + Math.floor(i / 3)) % 3; // not in step with who gives each node a client in turn
+    this.mode = NAMES[mode];
     this.name = `${this.mode}-${i}`;
-    this.address = `127.7.${i + 1 + Math.floor(i / 3)}.1`; // nginx's ip_hash takes turns by the third number: not in step with the modes
+    this.address = `127.7.${i + 1}.1`; // nginx's ip_hash takes turns by the third number
     this.room = room;
     this.life = 0; // how many connections it has lost
     this.drops = []; // {at, why}
     this.failures = {}; // text: how often
     this.back = 0; // when its last connection was of use
+    this.steps = []; // {at, what} since it was marked
     this.told = new Map(); // sender and its life: the number that comes next
     this.sent = 0;
     this.answered = 0;
     const manager = new Manager(url, {
       ...DELAY,
       autoConnect: false,
-      transports: MODES[i % 3],
+      transports: MODES[mode],
       agent: new http.Agent({ localAddress: this.address, keepAlive: i % 2 === 0 }),
       localAddress: this.address,
       withCredentials: cookies,
     });
     const jar = newJar();
+    for (const what of ["reconnect_attempt", "open", "error", "close"]) manager.on(what, () => this.step(what));
     const open = manager.open;
     manager.open = manager.connect = function (...args) {
       globals.createCookieJar = () => jar;
@@ -68,7 +71,10 @@ class Client {
       }
     };
     this.socket = manager.socket("/");
-    this.socket.on("connect", () => this.connected());
+    this.socket.on("connect", () => {
+      this.step("connect");
+      this.connected();
+    });
     this.socket.on("connect_error", (e) => {
       const why = [e.message, e.description, e.context && e.context.responseText].filter((x) => x && typeof x !== "object").join(" ");
       this.failures[why.slice(0, 90)] = (this.failures[why.slice(0, 90)] || 0) + 1;
@@ -82,6 +88,10 @@ class Client {
     });
     this.socket.on("told", (m) => this.tell(m));
     this.socket.connect();
+  }
+
+  step(what) {
+    if (this.marked) this.steps.push({ at: Date.now(), what });
   }
 
   ask(...args) {
@@ -211,7 +221,11 @@ const commands = {
   // mark {group, node} takes the time, and names who is on the node.
   mark({ group, node }) {
     const clients = groups.get(group);
-    for (const c of clients) c.marked = c.node === node && c.back > 0;
+    for (const c of clients) {
+      c.marked = c.node === node && c.back > 0;
+      c.steps = [];
+      c.failures = {};
+    }
     delay.reset();
     begun = Date.now();
     return { marked: clients.filter((c) => c.marked).length };
@@ -232,9 +246,11 @@ const commands = {
       [visitor, came] = [null, Date.now()];
     }
     if (visitor) visitor.socket.disconnect();
-    const r = { back: {}, away: away().map((c) => c.name), others: drops(clients.filter((c) => !c.marked), begun), why: {}, lag: Math.round(delay.max / 1e6), usual };
+    const r = { back: {}, away: away().map((c) => c.name), others: drops(clients.filter((c) => !c.marked), begun), why: {}, slowest: {}, lag: Math.round(delay.max / 1e6), usual };
     for (const c of clients.filter((c) => c.marked)) {
-      if (c.back >= begun) r.back[c.mode] = Math.max(r.back[c.mode] || 0, c.back - begun);
+      const back = c.back >= begun ? c.back - begun : Infinity;
+      if (back >= (r.back[c.mode] || 0)) r.slowest[c.mode] = [...c.steps.slice(0, 20).map((s) => `${s.what} ${s.at - begun}`), `served ${back}`].join(", ");
+      if (c.back >= begun) r.back[c.mode] = Math.max(r.back[c.mode] || 0, back);
       for (const d of c.drops.filter((d) => d.at >= begun)) c.failures[d.why] = (c.failures[d.why] || 0) + 1;
       for (const [why, n] of Object.entries(c.failures)) r.why[`${c.mode}: ${why}`] = (r.why[`${c.mode}: ${why}`] || 0) + n;
     }
@@ -259,6 +275,12 @@ const commands = {
     const clients = groups.get(group);
     await Promise.all(clients.filter((c) => c.back).map((c) => c.echo(nested(3))));
     return { drops: drops(clients, 0), away: clients.filter((c) => !c.back).map((c) => c.name) };
+  },
+  // settle {group} waits until all are connected and served.
+  async settle({ group }) {
+    const clients = groups.get(group);
+    if (!(await until(20_000, () => clients.every((c) => c.back)))) problem("not all have come back");
+    return {};
   },
   // leave {group} disconnects.
   async leave({ group }) {

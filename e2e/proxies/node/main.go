@@ -5,6 +5,8 @@
 //	join room, ack        joins the sender to the room, then acks
 //	tell room, ...args    emits "told" with the arguments to the room, on all nodes
 //	where ack             acks with the name of the node, and the X-Forwarded-For of the handshake
+//
+// GET /seen?name=NAME tells how many requests with name=NAME in their query came here, and how many of them had the cookie io.
 package main
 
 import (
@@ -25,12 +27,14 @@ import (
 	"github.com/atollhq/atoll"
 	"github.com/atollhq/atoll/adapter/redisbus"
 	"github.com/atollhq/atoll/cluster"
+	"github.com/atollhq/atoll/engine"
 	"github.com/atollhq/atoll/event"
 )
 
 // settings are what the flags say.
 type settings struct {
 	id, addr, redis, prefix string
+	origins                 string
 	official, cookie        bool
 	ping                    time.Duration
 }
@@ -43,6 +47,7 @@ func main() {
 	flag.StringVar(&s.prefix, "prefix", "", "name of the cluster")
 	flag.BoolVar(&s.official, "official", false, "speak the official format, for Node.js nodes in the cluster")
 	flag.BoolVar(&s.cookie, "cookie", false, "set the cookie io")
+	flag.StringVar(&s.origins, "origins", "", "origins whose pages may come, with cookies; a comma between two")
 	flag.DurationVar(&s.ping, "ping", 0, "pause between two pings")
 	flag.Parse()
 	if err := s.run(); err != nil {
@@ -75,11 +80,16 @@ func (s *settings) run() (err error) {
 	if s.cookie {
 		o.Engine.Cookie = &http.Cookie{}
 	}
+	if s.origins != "" {
+		o.Engine.CORS = &engine.CORS{Origins: strings.Split(s.origins, ","), Credentials: true}
+	}
 	srv := atoll.NewServer(o)
 	serve(srv.Of("/"), s.id)
 	mux := http.NewServeMux()
-	mux.Handle("/socket.io/", srv)
+	var c counter
+	mux.Handle("/socket.io/", c.count(srv))
 	mux.Handle("/health", srv.Health())
+	mux.HandleFunc("/seen", c.tell)
 	l, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		return err

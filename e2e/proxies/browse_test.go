@@ -1,0 +1,172 @@
+//go:build unix
+
+package proxies
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// browsed is what pages of other origins met in a browser, all with withCredentials.
+type browsed struct {
+	Near, Other map[string]bool // by mode: of the same site at another port, and of another site
+	Pair        map[string]bool // near, in front of an Atoll and a Node.js node; nil where that was not tried
+	Refused     bool            // an origin that no node allows was refused, in all modes
+	Left        []string        // modes whose client was left waiting when no node was there, or did not come back
+	Gone        map[string]int  // by mode: ms until a client knew that no node is there
+	Back        map[string]int  // by mode: ms until it was served again after they were started
+}
+
+// browse has pages of other origins connect through a set-up in front of three nodes.
+func (w *world) browse(t *testing.T, s *setUp, f *front, r *result) {
+	t.Helper()
+	defer take(w.tabs)()
+	b := &browsed{Near: w.near(t, s, f, "near")}
+	r.Browser = b
+	b.Other = w.other(t, s, f)
+	b.Refused = w.refused(t, s, f)
+	w.none(t, s, f, b)
+}
+
+// visited returns what visits have shown, by mode.
+func visited(visits []visit) map[string]bool {
+	ok := make(map[string]bool)
+	for _, v := range visits {
+		ok[v.Mode] = v.Connected && (v.Transport == "polling") == (v.Mode == "polling")
+	}
+	return ok
+}
+
+// near connects from a page of the same site at another port, whose cookies come back: that of the nodes, and where the balancer
+// has one of its own too, with which all three clients come to the node of the first.
+func (w *world) near(t *testing.T, s *setUp, f *front, name string) map[string]bool {
+	t.Helper()
+	group := s.name + ", " + name
+	got := w.browser.do(t, "visit", object{"group": group, "page": w.browser.pages.near, "url": f.url(), "name": group, "modes": transports})
+	w.browser.do(t, "close", object{"group": group})
+	ok := visited(got.Visits)
+	if len(ok) != len(modes) || !ok["polling"] || !ok["upgrade"] || !ok["websocket"] {
+		t.Errorf("browser, %s: got %+v, want all connected", name, got.Visits)
+		return ok
+	}
+	total, asked := f.nodes.seen(t, group)
+	if total.Requests < 10 || total.Cookies != total.Requests-1 {
+		t.Errorf("browser, %s: got the cookie io with %d of %d requests, want with all but the first", name, total.Cookies, total.Requests)
+	}
+	if s.cookies && asked != 1 {
+		t.Errorf("browser, %s: got requests at %d nodes, want at one: the balancer's cookie names it", name, asked)
+	}
+	return ok
+}
+
+// other connects from a page of another site, where cookies of SameSite=Lax do not come back. Atoll nodes need none.
+func (w *world) other(t *testing.T, s *setUp, f *front) map[string]bool {
+	t.Helper()
+	group := s.name + ", other"
+	got := w.browser.do(t, "visit", object{"group": group, "page": w.browser.pages.other, "url": f.url(), "name": group, "modes": transports})
+	w.browser.do(t, "close", object{"group": group})
+	ok := visited(got.Visits)
+	for _, mode := range modes {
+		if !ok[mode] {
+			t.Errorf("browser, another site: got %+v, want all connected", got.Visits)
+			return ok
+		}
+	}
+	if total, _ := f.nodes.seen(t, group); total.Cookies != 0 {
+		t.Errorf("browser, another site: got the cookie io with %d requests, want with none", total.Cookies)
+	}
+	return ok
+}
+
+// refused connects from a page of an origin that no node allows.
+func (w *world) refused(t *testing.T, s *setUp, f *front) bool {
+	t.Helper()
+	group := s.name + ", stranger"
+	got := w.browser.do(t, "visit", object{"group": group, "page": w.browser.pages.stranger, "url": f.url(), "name": group, "modes": transports})
+	w.browser.do(t, "close", object{"group": group})
+	ok := len(got.Visits) == len(modes)
+	for _, v := range got.Visits {
+		ok = ok && !v.Connected && strings.HasSuffix(v.Error, " error") // "timeout" otherwise
+	}
+	total, _ := f.nodes.seen(t, group)
+	if ok = ok && total.Requests == len(modes); !ok {
+		t.Errorf("browser, an origin that is not allowed: got %+v, %d requests, want each refused with its first", got.Visits, total.Requests)
+	}
+	return ok
+}
+
+// none kills all nodes under clients that stay, whom the balancer then has to answer itself, and starts them again.
+func (w *world) none(t *testing.T, s *setUp, f *front, b *browsed) {
+	t.Helper()
+	const limit = 10 * time.Second
+	group := s.name + ", stays"
+	here := w.browser.do(t, "stay", object{"group": group, "page": w.browser.pages.near, "url": f.url(), "name": group, "modes": transports})
+	for _, k := range here.Kept {
+		if !k.OK {
+			t.Errorf("browser, clients that stay: got %+v, want all connected", here.Kept)
+		}
+	}
+	began := time.Now()
+	for _, n := range f.nodes {
+		n.kill()
+	}
+	gone := w.browser.do(t, "until", object{"group": group, "what": "refused", "ms": limit.Milliseconds()})
+	again := time.Now()
+	for _, n := range f.nodes {
+		n.launch(t, f.dir)
+	}
+	f.nodes.await(t)
+	back := w.browser.do(t, "until", object{"group": group, "what": "back", "ms": limit.Milliseconds()})
+	w.browser.do(t, "close", object{"group": group})
+
+	b.Gone, b.Back = make(map[string]int), make(map[string]int)
+	for i, k := range gone.Kept {
+		b.Gone[k.Mode], b.Back[k.Mode] = -1, -1
+		if k.OK {
+			b.Gone[k.Mode] = int(k.Refused - began.UnixMilli())
+		}
+		if later := back.Kept[i]; later.OK {
+			b.Back[k.Mode] = int(later.Back - again.UnixMilli())
+		}
+		if !k.OK || !back.Kept[i].OK {
+			b.Left = append(b.Left, k.Mode)
+		}
+	}
+	if s.ours() && len(b.Left) > 0 {
+		t.Errorf("browser, no node is there: got %+v, and %+v when they were back, want all refused within %v, and back within %v", gone.Kept, back.Kept, limit, limit)
+	}
+}
+
+// A count is what nodes have seen of the requests of a name.
+type count struct {
+	Requests int
+	Cookies  int // requests with the cookie io
+}
+
+// seen returns what all nodes have seen of a name, and how many of them have seen any.
+func (all nodes) seen(t testing.TB, name string) (total count, asked int) {
+	t.Helper()
+	for _, n := range all {
+		res, err := http.Get(fmt.Sprintf("http://%s/seen?name=%s", n.addr, url.QueryEscape(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c count
+		err = json.NewDecoder(res.Body).Decode(&c)
+		res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		total.Requests += c.Requests
+		total.Cookies += c.Cookies
+		if c.Requests > 0 {
+			asked++
+		}
+	}
+	return total, asked
+}

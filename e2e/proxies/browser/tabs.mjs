@@ -1,0 +1,143 @@
+// tabs.mjs is a headless Chromium that does what lines of JSON on standard input say, {id, do, ...}, many at once, and answers
+// each with a line {id, ...}. See the functions of commands. Each group has cookies of its own.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import puppeteer from "puppeteer-core";
+
+const profile = mkdtempSync(join(tmpdir(), "atoll-chromium-"));
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  headless: true,
+  userDataDir: profile,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding"],
+});
+const groups = new Map(); // name: {context, page}
+
+// open returns the page of a group, at an address.
+async function open(group, address) {
+  let g = groups.get(group);
+  if (!g) {
+    const context = await browser.createBrowserContext();
+    g = { context, page: await context.newPage() };
+    groups.set(group, g);
+  }
+  if (address) await g.page.goto(address);
+  return g.page;
+}
+
+// The functions that take a page's word run in it.
+
+// visit connects a client, has it echo a text and bytes, and disconnects it.
+function visit({ url, name, mode, transports }) {
+  return new Promise((done) => {
+    const began = Date.now();
+    const s = io(url, { transports, withCredentials: true, query: { name }, forceNew: true, reconnection: false, timeout: 20_000 });
+    const end = (r) => { // when its last request has left
+      const { engine } = s.io;
+      r = { mode, ms: Date.now() - began, ...r };
+      if (engine.readyState === "closed") done(r);
+      else engine.once("close", () => setTimeout(done, 30, r));
+      s.disconnect();
+    };
+    s.on("connect_error", (e) => end({ connected: false, error: e.message }));
+    s.on("connect", () => {
+      const talk = async () => {
+        try {
+          const bytes = new Uint8Array(5000).map((_, i) => i);
+          const { text, back } = await s.timeout(20_000).emitWithAck("echo", { text: name, back: bytes.buffer });
+          const same = text === name && String(new Uint8Array(back)) === String(bytes);
+          end({ connected: same, transport: s.io.engine.transport.name, error: same ? "" : "an echo came back different" });
+        } catch (e) {
+          end({ connected: false, transport: s.io.engine.transport.name, error: e.message });
+        }
+      };
+      const { engine } = s.io;
+      if (transports.length === 2 && engine.transport.name === "polling") engine.once("upgrade", talk);
+      else talk();
+    });
+  });
+}
+
+// stay connects a client of each mode, which reconnect by themselves.
+function stay({ url, name, modes }) {
+  window.kept = modes.map(({ mode, transports }) => {
+    const k = { mode, upgrades: transports.length === 2 };
+    const s = (k.socket = io(url, {
+      transports, withCredentials: true, query: { name }, forceNew: true, timeout: 20_000,
+      reconnectionDelay: 500, reconnectionDelayMax: 1000, randomizationFactor: 0.5,
+    }));
+    s.on("connect", async () => {
+      try {
+        await s.timeout(20_000).emitWithAck("echo", "here");
+        k.back = Date.now();
+      } catch (e) {
+        k.error = e.message;
+      }
+    });
+    s.on("disconnect", () => (k.lost = Date.now()));
+    s.on("connect_error", (e) => {
+      k.refused ||= Date.now();
+      k.error = e.message;
+    });
+    return k;
+  });
+}
+
+// until waits for something of all clients that stay: "here", "refused" or "back".
+async function until({ what, ms }) {
+  const is = {
+    here: (k) => k.back && (!k.upgrades || k.socket.io.engine.transport.name === "websocket"),
+    refused: (k) => k.lost && k.refused,
+    back: (k) => k.back > k.lost,
+  }[what];
+  for (const end = Date.now() + ms; !window.kept.every(is) && Date.now() < end; ) await new Promise((next) => setTimeout(next, 10));
+  return window.kept.map((k) => ({ mode: k.mode, ok: Boolean(is(k)), lost: k.lost || 0, refused: k.refused || 0, back: k.back || 0, error: k.error || "" }));
+}
+
+const commands = {
+  // visit {group, page, url, name, modes: [{mode, transports}]} has a page at an address connect in each mode, one after the other.
+  async visit({ group, page: address, url, name, modes }) {
+    const page = await open(group, address);
+    const visits = [];
+    for (const m of modes) visits.push(await page.evaluate(visit, { url, name, ...m }));
+    return { visits };
+  },
+  // stay {group, page, url, name, modes} has a page connect in each mode, and waits until all are.
+  async stay({ group, page: address, url, name, modes }) {
+    const page = await open(group, address);
+    await page.evaluate(stay, { url, name, modes });
+    return { kept: await page.evaluate(until, { what: "here", ms: 20_000 }) };
+  },
+  // until {group, what, ms} waits until those have met something.
+  async until({ group, what, ms }) {
+    return { kept: await (await open(group)).evaluate(until, { what, ms }) };
+  },
+  // close {group} closes its page, and forgets its cookies.
+  async close({ group }) {
+    await groups.get(group).context.close();
+    groups.delete(group);
+    return {};
+  },
+};
+
+async function run(line) {
+  const command = JSON.parse(line);
+  let r;
+  try {
+    r = await commands[command.do](command);
+  } catch (e) {
+    r = { error: String(e.stack || e) };
+  }
+  process.stdout.write(JSON.stringify({ id: command.id, ...r }) + "\n");
+}
+
+const lines = createInterface({ input: process.stdin });
+lines.on("line", run);
+lines.on("close", async () => {
+  await browser.close();
+  rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  process.exit(0);
+});
