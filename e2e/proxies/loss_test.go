@@ -56,6 +56,9 @@ func (w *world) three(t *testing.T, s *setUp, c *crowd, r *result) *front {
 		t.Errorf("a megabyte: got %q, want no connection lost", large)
 	}
 
+	// Behind HAProxy as documented, a client with a kept-alive connection may be left without an answer, for as long as
+	// its ping time-out, and the like; from here on it is measured what others' configurations do, not demanded.
+	c.lenient = !s.ours()
 	c.do(t, "load", object{"group": "g"})
 	c.do(t, "calm", object{"group": "g", "ms": 500})
 	r.loss = s.lose(t, c, f, all.named(fullest(got.Nodes)), 2500*time.Millisecond)
@@ -69,12 +72,12 @@ func (w *world) three(t *testing.T, s *setUp, c *crowd, r *result) *front {
 func (s *setUp) lose(t *testing.T, c *crowd, f *front, victim *node, look time.Duration) (l loss) {
 	t.Helper()
 	l.Marked = c.do(t, "mark", object{"group": "g", "node": victim.id}).Marked
-	// Behind HAProxy as documented, a client with a kept-alive connection may be left without an answer, for as long as
-	// its ping time-out, and the like; it is measured what others' configurations do, not demanded.
-	c.lenient = !s.ours()
-	defer func() { c.lenient = false }()
+	patience := 10_000
+	if s.ours() {
+		patience = 30_000 // it is over when all are back, and the machine may be busy: see judge
+	}
 	victim.kill()
-	l.watched = c.do(t, "watch", object{"group": "g", "ms": 10_000, "direct": "http://" + f.nodes.besides(victim).addr})
+	l.watched = c.do(t, "watch", object{"group": "g", "ms": patience, "direct": "http://" + f.nodes.besides(victim).addr})
 	l.calm = c.do(t, "calm", object{"group": "g", "ms": 500})
 	victim.launch(t, f.dir)
 	victim.await(t, victim.healthy)

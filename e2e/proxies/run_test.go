@@ -16,12 +16,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-// atOnce is how many set-ups are under load at the same time. All wait for their long polls at the same time.
+// atOnce is how many set-ups are under load at the same time; as many are before the browser or beside Node.js. All wait for their long polls at the same time.
 const atOnce = 3
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// Most of the time the set-ups wait; who works takes a turn (world.turns).
+	// Most of the time the set-ups wait; who works takes a turn (world.turns, world.light).
 	if err := flag.Set("test.parallel", "64"); err != nil {
 		panic(err)
 	}
@@ -86,6 +86,7 @@ func (w *world) try(t *testing.T, order int, s *setUp) {
 	if *wait {
 		time.Sleep(time.Until(begin.Add(longPing + 5*time.Second)))
 	}
+	c.lenient = false
 	w.woken(t, s, c, r)
 	line, err := json.Marshal(r)
 	if err != nil {

@@ -27,7 +27,7 @@ type world struct {
 	long    nodes    // which ping rarely
 	cookie  nodes    // the same as long, with a cookie
 
-	turns, pairs, tabs chan struct{} // of those who put load on three nodes, on two, and on the browser
+	turns, light chan struct{} // of those who put load on three nodes, and of those who do what costs less
 }
 
 // nodes are n1, n2 and so on, which know each other.
@@ -60,7 +60,7 @@ func startWorld(t testing.TB) *world {
 	bin := t.TempDir()
 	w := &world{
 		redis: redistest.Start(t).Addr(), binary: filepath.Join(bin, "node"), atoll: filepath.Join(bin, "atoll"),
-		turns: make(chan struct{}, atOnce), pairs: make(chan struct{}, atOnce), tabs: make(chan struct{}, atOnce),
+		turns: make(chan struct{}, atOnce), light: make(chan struct{}, atOnce),
 	}
 	w.browser = startBrowser(t)
 	// Without the race detector: it is not these that are tested here, and others wait for them.

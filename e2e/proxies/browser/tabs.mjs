@@ -16,7 +16,7 @@ const browser = await puppeteer.launch({
 });
 const groups = new Map(); // name: {context, page}
 
-// open returns the page of a group, at an address.
+// open returns the page of a group, at an address if one is given.
 async function open(group, address) {
   let g = groups.get(group);
   if (!g) {
@@ -24,7 +24,7 @@ async function open(group, address) {
     g = { context, page: await context.newPage() };
     groups.set(group, g);
   }
-  if (address) await g.page.goto(address);
+  if (address && g.page.url() !== new URL(address).href) await g.page.goto(address);
   return g.page;
 }
 
@@ -73,14 +73,16 @@ function stay({ url, name, modes }) {
       try {
         await s.timeout(20_000).emitWithAck("echo", "here");
         k.back = Date.now();
-      } catch (e) {
-        k.error = e.message;
+      } catch {
+        // it was disconnected before
       }
     });
     s.on("disconnect", () => (k.lost = Date.now()));
     s.on("connect_error", (e) => {
-      k.refused ||= Date.now();
-      k.error = e.message;
+      if (k.lost && !k.refused) {
+        k.refused = Date.now();
+        k.error = e.message; // "timeout" where nobody answered
+      }
     });
     return k;
   });
@@ -90,7 +92,7 @@ function stay({ url, name, modes }) {
 async function until({ what, ms }) {
   const is = {
     here: (k) => k.back && (!k.upgrades || k.socket.io.engine.transport.name === "websocket"),
-    refused: (k) => k.lost && k.refused,
+    refused: (k) => k.refused,
     back: (k) => k.back > k.lost,
   }[what];
   for (const end = Date.now() + ms; !window.kept.every(is) && Date.now() < end; ) await new Promise((next) => setTimeout(next, 10));
@@ -98,11 +100,17 @@ async function until({ what, ms }) {
 }
 
 const commands = {
-  // visit {group, page, url, name, modes: [{mode, transports}]} has a page at an address connect in each mode, one after the other.
-  async visit({ group, page: address, url, name, modes }) {
+  // visit {group, page, url, name, modes: [{mode, transports}], tries} has a page at an address connect in each mode, one after
+  // the other. Who does not get there tries again.
+  async visit({ group, page: address, url, name, modes, tries }) {
     const page = await open(group, address);
     const visits = [];
-    for (const m of modes) visits.push(await page.evaluate(visit, { url, name, ...m }));
+    for (const m of modes) {
+      for (let n = 1, v = {}; n <= tries && !v.connected; n++) {
+        v = await page.evaluate(visit, { url, name, ...m });
+        visits.push(v);
+      }
+    }
     return { visits };
   },
   // stay {group, page, url, name, modes} has a page connect in each mode, and waits until all are.
