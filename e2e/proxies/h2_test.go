@@ -16,6 +16,15 @@ import (
 // tryHTTP2 opens a polling session over TLS and HTTP/2, and has it echo a text.
 func (f *front) tryHTTP2(t testing.TB) {
 	t.Helper()
+	var err error // some programs serve one port before the other
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if err = accepts(fmt.Sprintf("127.0.0.1:%d", f.tls))(); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatalf("HTTP/2: %v", err)
+	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}

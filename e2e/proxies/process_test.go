@@ -51,7 +51,8 @@ func launch(t testing.TB, dir, bin string, args ...string) *process {
 	t.Cleanup(func() {
 		stdin.Close()
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
+		// Not soon: the children of Apache httpd would live on.
+		kill := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
 		<-p.ended
 		kill.Stop()
 		if t.Failed() {
