@@ -4,8 +4,8 @@
 #   deploy/traefik/build.sh           builds, unless it is there, and prints where it is
 #   deploy/traefik/build.sh -print    prints where it is or would be; status 1 where it is not
 #
-# The first time takes 12 minutes of processor time or more, some 180 MB for the program, and several GB in
-# Go's caches. It is kept in ${XDG_CACHE_HOME:-$HOME/.cache}/atoll/traefik-VERSION/. Nothing is fetched but Go
+# The first time takes 12 minutes of processor time or more, some 180 MB for the program, 2.5 GB in Go's build cache, and
+# its modules. It is kept in ${XDG_CACHE_HOME:-$HOME/.cache}/atoll/traefik-VERSION/. Nothing is fetched but Go
 # modules. TRAEFIK_VERSION chooses another version; 3.7 needs more than this script does.
 set -euo pipefail
 
@@ -41,7 +41,8 @@ source=$(go mod download -json "$module@$version" | sed -n 's/^[[:space:]]*"Dir"
 cp -r "$source" "$work/source"
 chmod -R u+w "$work/source"
 cd "$work/source"
-CGO_ENABLED=0 GOWORK=off GOFLAGS=-mod=mod nice go build -trimpath \
+# -buildvcs=false: the cache may be in a folder that somebody keeps in git.
+CGO_ENABLED=0 GOWORK=off GOFLAGS=-mod=mod nice go build -trimpath -buildvcs=false \
   -ldflags "-s -w -X $module/pkg/version.Version=$version" -o "$work/traefik" ./cmd/traefik
 "$work/traefik" version >&2
 mv "$work/traefik" "$program"
