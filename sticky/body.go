@@ -39,11 +39,8 @@ var continues = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 // rest is for upload. It reports false where the body does not come.
 func (t *turn) collect() bool {
 	c := t.c
-	if t.kind != plain {
-		c.within(t.l.o.BodyTimeout)
-	} else {
-		c.within(t.l.o.StallTimeout)
-	}
+	c.within(t.l.o.BodyTimeout)
+	t.step()
 	if t.chunked {
 		return t.collectChunks()
 	}
@@ -62,6 +59,7 @@ func (t *turn) collect() bool {
 		return false
 	}
 	for end := head + int(t.length); len(t.out.b) < end; {
+		t.step()
 		n, late, err := c.get(t.out.b[len(t.out.b):end])
 		if late || err != nil {
 			return false
@@ -73,6 +71,13 @@ func (t *turn) collect() bool {
 		t.closes = t.out.b[head] == '1' // the packet "close"
 	}
 	return true
+}
+
+// step is called before each read of a body. It gives the client time for one, where not for the whole.
+func (t *turn) step() {
+	if t.kind == plain {
+		t.c.within(t.l.o.StallTimeout)
+	}
 }
 
 func (t *turn) collectChunks() bool {
@@ -92,6 +97,7 @@ func (t *turn) collectChunks() bool {
 		if first && !t.proceed() {
 			return false
 		}
+		t.step()
 		if late, err := c.more(bufferSize); late || err != nil {
 			return false
 		}
@@ -189,9 +195,7 @@ func (p *upload) run() bool {
 		if c.r < c.w {
 			continue
 		}
-		if t.kind == plain {
-			c.within(t.l.o.StallTimeout)
-		}
+		t.step()
 		if late, err := c.more(bufferSize); late || err != nil {
 			if !c.stop.Load() {
 				t.bad = &noBody

@@ -136,8 +136,13 @@ func (r *reader) Read(b []byte) (int, error) {
 // play lets a balancer serve what a client sends, in pieces of some bytes, and returns what a node made of
 // net/http gets, and what the client gets.
 func play(t testing.TB, l *Balancer, all *[]*seenRequest, input string, piece int) ([]*seenRequest, string) {
-	*all = nil
 	s := &feed{in: []byte(input), piece: max(piece, 1)}
+	return playOn(t, l, all, s, input), s.out.String()
+}
+
+// playOn is play on the given connection.
+func playOn(t testing.TB, l *Balancer, all *[]*seenRequest, s net.Conn, input string) []*seenRequest {
+	*all = nil
 	c := &client{f: l.front}
 	c.init(s)
 	l.front.mu.Lock()
@@ -153,7 +158,7 @@ func play(t testing.TB, l *Balancer, all *[]*seenRequest, input string, piece in
 		}
 		u.Close()
 	}
-	return *all, s.out.String()
+	return *all
 }
 
 // scripted returns a balancer in front of such a node.
