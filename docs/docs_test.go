@@ -39,7 +39,7 @@ var imports = map[string]string{
 	"redisbus": module + "/adapter/redisbus", "redisshard": module + "/adapter/redisshard",
 	"redisstream": module + "/adapter/redisstream", "pgbus": module + "/adapter/pgbus",
 	"rueidis": "github.com/redis/rueidis", "pgxpool": "github.com/jackc/pgx/v5/pgxpool",
-	"context": "context", "errors": "errors", "fmt": "fmt", "http": "net/http", "iter": "iter", "log": "log", "net": "net",
+	"context": "context", "errors": "errors", "expvar": "expvar", "fmt": "fmt", "http": "net/http", "iter": "iter", "log": "log", "net": "net",
 	"os": "os", "signal": "os/signal", "slog": "log/slog", "syscall": "syscall", "testing": "testing", "time": "time",
 }
 
