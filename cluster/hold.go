@@ -66,6 +66,8 @@ type inlane struct {
 	upTo     uint64        // known when that wait began
 	patience int           // how many times more its sender may say that what is missing is on its way
 	asked    time.Time     // when we last asked for what is missing; zero if we should at once
+	asks     int           // how often we have asked since something came
+	retry    time.Duration // between two questions, where that must be longer than for others
 }
 
 // held is one message, or a run of numbers for which there is nothing to perform.
@@ -169,12 +171,14 @@ func (h *hold) accept(id laneID, k uint64, w work, ordered, again bool) bool {
 			return true
 		}
 		h.progress(l)
+		l.came()
 		l.since, l.patience = time.Now(), maxPatience
 		h.drain(l)
 		return true
 	}
 	if k < l.known {
 		h.progress(l)
+		l.came()
 	}
 	h.miss(l, k+1)
 	if len(l.held) >= maxHeld {
@@ -238,6 +242,14 @@ func (h *hold) miss(l *inlane, known uint64) {
 	}
 }
 
+// came notes that something that was missing is there: at the first asking, if answers are fast enough. h.mu is held.
+func (l *inlane) came() {
+	if l.asks == 1 {
+		l.retry = 0
+	}
+	l.asks = 0
+}
+
 // progress notes that something came of what is missing. h.mu is held.
 func (h *hold) progress(l *inlane) { l.waited, l.upTo = 0, l.known }
 
@@ -271,7 +283,7 @@ func (h *hold) drain(l *inlane) {
 
 // settle notes that nothing is missing. h.mu is held.
 func (h *hold) settle(l *inlane) {
-	l.since, l.waited, l.asked = time.Time{}, 0, time.Time{}
+	l.since, l.waited, l.asked, l.asks, l.retry = time.Time{}, 0, time.Time{}, 0, 0
 	delete(h.open, l)
 	if l.held = l.held[:0]; cap(l.held) < 16 || cap(l.held) > 1024 {
 		l.held = nil
@@ -292,10 +304,11 @@ func (h *hold) lose(l *inlane, r run) {
 	h.gap(l.from.id, r.first, r.last)
 }
 
-// fill says of the numbers first to last that those that are missing will not come. h.mu is held.
-func (h *hold) fill(l *inlane, first, last uint64, what heldKind) {
+// fill says of the numbers first to last that those that are missing will not come. It reports whether any were. h.mu is
+// held.
+func (h *hold) fill(l *inlane, first, last uint64, what heldKind) (some bool) {
 	if first = max(first, l.next); l.known == 0 {
-		return
+		return false
 	}
 	last = min(last, l.known-1)
 	for i := l.find(first); first <= last && len(l.held) < maxHeld; i++ {
@@ -308,10 +321,11 @@ func (h *hold) fill(l *inlane, first, last uint64, what heldKind) {
 			end = min(last, l.held[i].first-1)
 		}
 		h.insert(l, i, held{run: run{first, end}, what: what})
-		first = end + 1
+		first, some = end+1, true
 	}
 	h.progress(l)
 	h.drain(l)
+	return some
 }
 
 // mark takes in how far a sender is on a lane.

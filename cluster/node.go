@@ -361,8 +361,8 @@ func (n *Node) malformed(topic string, data []byte, err error) {
 	n.warn("malformed", "cluster: a message could not be read and was dropped", "topic", topic, "bytes", len(data), "err", err)
 }
 
-// accept has an operation that came on topic performed in its turn.
-func (n *Node) accept(m *Message, topic string, id laneID, bytes int, again bool) {
+// accept has an operation that came on topic performed in its turn. It reports false for what was there before.
+func (n *Node) accept(m *Message, topic string, id laneID, bytes int, again bool) bool {
 	w := work{op: m.Op, from: m.From, age: m.Age, size: int64(bytes) + weightOfOp(m.Op)}
 	if n.o.OnMessage != nil {
 		w.msg = m
@@ -379,7 +379,9 @@ func (n *Node) accept(m *Message, topic string, id laneID, bytes int, again bool
 		if m.Offset != "" && n.hold.performed(id, m.Number) {
 			n.logbook.repeat(entry{topic, m.Offset})
 		}
+		return false
 	}
+	return true
 }
 
 // laneOf returns the lane of what came on topic.

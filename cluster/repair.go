@@ -83,7 +83,7 @@ func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (p
 			}
 			continue
 		}
-		if !able || !l.asked.IsZero() && now.Sub(l.asked) < p.retry {
+		if !able || !l.asked.IsZero() && now.Sub(l.asked) < max(l.retry, p.retry) {
 			continue
 		}
 		x := pleas[l.from]
@@ -96,6 +96,9 @@ func (h *hold) step(now time.Time, dt time.Duration, alive, ask bool, p pace) (p
 		}
 		if len(x.spans) < maxSpans {
 			x.spans = l.missing(x.spans)
+			if l.asks++; l.asks > 1 { // perhaps the answer is on its way, and slow
+				l.retry = min(2*max(l.retry, p.retry), max(p.retry, p.wait/4))
+			}
 			l.asked = now
 		}
 	}
@@ -120,9 +123,10 @@ func (l *inlane) missing(to []Span) []Span {
 	return to
 }
 
-// answered takes in what an Again says besides its messages. Where something came and something
-// is still missing, it is asked for at once.
-func (h *hold) answered(m *Message) {
+// answered takes in what an Again says besides its messages. Where it brought something (news says on which lanes) and
+// something is still missing, that is asked for at once. What brings nothing answers a question that was put again:
+// if it were followed by one too, slow answers would make ever more questions.
+func (h *hold) answered(m *Message, news map[string]bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	from := sender{m.From, m.Life}
@@ -146,21 +150,16 @@ func (h *hold) answered(m *Message) {
 			if s.Void {
 				what = never
 			}
-			h.fill(l, max(s.First, l.early), s.Last, what)
+			if h.fill(l, max(s.First, l.early), s.Last, what) {
+				news[s.Lane] = true
+			}
 		}
 	}
-	again := func(lane string) {
+	for lane := range news {
 		if l := h.lanes[laneID{from, lane}]; l != nil && !l.since.IsZero() {
+			l.came()
 			l.asked = time.Time{}
 			l.since = time.Time{}.Add(1) // no grace: what was asked for has come
-		}
-	}
-	for _, x := range m.Parts {
-		again(x.Lane)
-	}
-	for _, x := range m.Spans {
-		if !x.Coming {
-			again(x.Lane)
 		}
 	}
 	signal(h.wake)
@@ -312,6 +311,7 @@ func (n *Node) resendAlone(to sender, lane string, k uint64) {
 // again takes in what another node sends again.
 func (n *Node) again(m *Message) {
 	from := sender{m.From, m.Life}
+	news := make(map[string]bool)
 	for i := range m.Parts {
 		x := &m.Parts[i]
 		part, err := decodePart(m.From, m.Life, x.Number, x.Data)
@@ -319,9 +319,11 @@ func (n *Node) again(m *Message) {
 			n.count.malformed.Add(1)
 			continue
 		}
-		n.accept(part, "", laneID{from, x.Lane}, len(x.Data), true)
+		if n.accept(part, "", laneID{from, x.Lane}, len(x.Data), true) {
+			news[x.Lane] = true
+		}
 	}
-	n.hold.answered(m)
+	n.hold.answered(m, news)
 }
 
 // catchUp publishes what could not be published, in order, until there is no more of it.

@@ -440,3 +440,29 @@ func TestRoutedLanes(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowRepair has a node miss much, and every message take longer than a question is waited for: what is asked for in vain
+// for now is not asked for, and sent, many times over.
+func TestSlowRepair(t *testing.T) {
+	simulate(t, "a slow medium", func(t *testing.T, hub *membus.Hub) {
+		a, b := join(t, hub, "a"), join(t, hub, "b")
+		var deaf atomic.Bool
+		deaf.Store(true)
+		hub.SetFault(func(from, to, topic string) membus.Fault {
+			return membus.Fault{Drop: deaf.Load() && from == "a" && to == "b", Delay: 400 * time.Millisecond}
+		})
+		const count = 3000
+		big := strings.Repeat("x", 2000)
+		for i := range count {
+			a.emit(t, fmt.Sprintf("%d %s", i, big))
+		}
+		deaf.Store(false)
+		time.Sleep(3 * time.Minute)
+		if got := len(b.received()); got != count {
+			t.Errorf("got %d messages, want %d", got, count)
+		}
+		if got := a.Stats().Resent; got > 3*count {
+			t.Errorf("got %d messages sent again, want %d, and not more than three times as many", got, count)
+		}
+	})
+}
