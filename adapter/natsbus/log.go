@@ -124,7 +124,7 @@ func (l *Log) Publish(ctx context.Context, topic string, msg []byte) error {
 }
 
 // Append implements cluster.Log. It returns when JetStream has stored msg, after two seconds at
-// most: after an error it may have.
+// most, and one more for each MiB: after an error it may have.
 func (l *Log) Append(ctx context.Context, topic string, msg []byte) (offset string, err error) {
 	if !l.Kept(topic) {
 		return "", fmt.Errorf("natsbus: append: the topic %q is not kept: %w", topic, cluster.ErrUnsupported)
@@ -141,7 +141,7 @@ func (l *Log) Append(ctx context.Context, topic string, msg []byte) (offset stri
 	if err := connected(l.js.Conn()); err != nil {
 		return "", err
 	}
-	ctx, cancel := l.overLink(ctx, appendTimeout)
+	ctx, cancel := l.overLink(ctx, appendTimeout+time.Duration(len(msg)>>10)*time.Millisecond)
 	defer cancel()
 	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject(topic), Data: msg}, jetstream.WithRetryAttempts(0))
 	if err != nil {
