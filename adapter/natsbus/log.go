@@ -22,10 +22,11 @@ type Log struct {
 	*Bus
 	o        LogOptions
 	js       jetstream.JetStream
-	kept     string // the topic that is kept
-	sessions string // begins the topics of sessions
-	writer   string // tells this Log from all others
-	ttls     bool   // the server knows a time to live for each message
+	kept     string           // the topic that is kept
+	sessions string           // begins the topics of sessions
+	writer   string           // tells this Log from all others
+	ttls     bool             // the server knows a time to live for each message
+	store    jetstream.Stream // of sessions
 
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc

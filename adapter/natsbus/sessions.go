@@ -48,6 +48,7 @@ func (l *Log) openSessions(ctx context.Context, replicas int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ttls = s.CachedInfo().Config.AllowMsgTTL
+	l.store = s
 	return nil
 }
 
@@ -216,10 +217,9 @@ func (l *Log) updateAgain(ctx context.Context, s *recovery.Session, ttl time.Dur
 
 // storedAt returns what is stored on a subject; nil where nothing is.
 func (l *Log) storedAt(ctx context.Context, subject string) (*stored, error) {
-	stream, err := l.js.Stream(ctx, l.sessionName())
-	if err != nil {
-		return nil, l.explain(err)
-	}
+	l.mu.Lock()
+	stream := l.store // to look it up each time is one more question
+	l.mu.Unlock()
 	m, err := stream.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil

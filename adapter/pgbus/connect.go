@@ -63,8 +63,9 @@ func closeConn(c *pgx.Conn) {
 //
 // See https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
-	undefinedTable  = "42P01"
-	undefinedSchema = "3F000"
+	undefinedTable   = "42P01"
+	undefinedSchema  = "3F000"
+	deadlockDetected = "40P01"
 )
 
 // code returns the code of an error that PostgreSQL reported; empty for all others.

@@ -37,6 +37,9 @@ type Log struct {
 	count  counters
 	chores sync.Once
 
+	creations gather[creation]
+	takings   gather[taking]
+
 	mu     sync.Mutex
 	topics map[string][]*follower // by channel; the slices are replaced, never changed
 	closed bool
@@ -77,6 +80,8 @@ func NewLog(pool *pgxpool.Pool, o *LogOptions) *Log {
 			return c, err
 		},
 	}
+	l.creations = gather[creation]{log: l, perform: l.createAll}
+	l.takings = gather[taking]{log: l, perform: l.takeAll}
 	r := newListener()
 	r.ctx, r.timeout, r.keepAlive, r.log, r.tasks = l.ctx, l.o.Timeout, l.o.KeepAlive, l.o.Logger, &l.tasks
 	r.connect = func(ctx context.Context, f func(*pgconn.Notification)) (*pgx.Conn, error) {

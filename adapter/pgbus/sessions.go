@@ -14,20 +14,46 @@ import (
 	"github.com/atollhq/atoll/recovery"
 )
 
-// Create stores a session.
+// Statements that change several sessions lock them in the order of their ids, so that no two wait for each other.
+
+// A creation is a session to be stored.
+type creation struct {
+	pid, state []byte
+	revision   string
+	ttl        time.Duration
+}
+
+// Create stores a session, together with others that come at the same time.
 func (l *Log) Create(ctx context.Context, s *recovery.Session, ttl time.Duration) error {
-	revision := rand.Text()
-	err := l.query(ctx, l.o.Timeout, func(ctx context.Context, c *pgxpool.Conn) error {
-		_, err := c.Exec(ctx, "INSERT INTO "+l.sessions+" (pid, revision, state, expires_at) VALUES ($1, $2, $3, now() + make_interval(secs => $4))"+
-			" ON CONFLICT (pid) DO UPDATE SET revision = excluded.revision, state = excluded.state, expires_at = excluded.expires_at",
-			[]byte(s.PID), revision, appendSession(nil, s), ttl.Seconds())
-		return err
-	})
-	if err != nil {
+	c := &creation{[]byte(s.PID), appendSession(nil, s), rand.Text(), ttl}
+	if err := l.creations.do(ctx, c); err != nil {
 		return fmt.Errorf("pgbus: create a session: %w", err)
 	}
-	s.Revision = revision
+	s.Revision = c.revision
 	return nil
+}
+
+func (l *Log) createAll(ctx context.Context, cs []*creation) error {
+	last := make(map[string]int, len(cs)) // of those of one id, the last stays
+	for i, c := range cs {
+		last[string(c.pid)] = i
+	}
+	pids, states := make([][]byte, 0, len(last)), make([][]byte, 0, len(last))
+	revisions, ttls := make([]string, 0, len(last)), make([]float64, 0, len(last))
+	for i, c := range cs {
+		if last[string(c.pid)] == i {
+			pids, states = append(pids, c.pid), append(states, c.state)
+			revisions, ttls = append(revisions, c.revision), append(ttls, c.ttl.Seconds())
+		}
+	}
+	return l.query(ctx, l.o.Timeout, func(ctx context.Context, c *pgxpool.Conn) error {
+		_, err := c.Exec(ctx, "INSERT INTO "+l.sessions+" (pid, revision, state, expires_at)"+
+			" SELECT pid, revision, state, now() + make_interval(secs => ttl)"+
+			" FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::float8[]) AS u (pid, revision, state, ttl) ORDER BY pid"+
+			" ON CONFLICT (pid) DO UPDATE SET revision = excluded.revision, state = excluded.state, expires_at = excluded.expires_at",
+			pids, revisions, states, ttls)
+		return err
+	})
 }
 
 // Update stores sessions, all in one statement.
@@ -45,9 +71,10 @@ func (l *Log) Update(ctx context.Context, ss []*recovery.Session, ttl time.Durat
 	stored := make(map[string]bool, len(ss))
 	for range 2 {
 		err = l.query(ctx, l.o.Timeout, func(ctx context.Context, c *pgxpool.Conn) error {
-			rows, err := c.Query(ctx, "UPDATE "+l.sessions+" s SET revision = u.becomes, state = u.state, expires_at = now() + make_interval(secs => $5)"+
-				" FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[]) AS u (pid, was, becomes, state)"+
-				" WHERE s.pid = u.pid AND s.revision IN (u.was, u.becomes) AND s.expires_at > now() RETURNING u.becomes", pids, olds, news, states, ttl.Seconds())
+			rows, err := c.Query(ctx, "WITH mine AS MATERIALIZED (SELECT pid FROM "+l.sessions+" WHERE pid = ANY($1::bytea[]) ORDER BY pid FOR UPDATE)"+
+				" UPDATE "+l.sessions+" s SET revision = u.becomes, state = u.state, expires_at = now() + make_interval(secs => $5)"+
+				" FROM mine JOIN unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[]) AS u (pid, was, becomes, state) USING (pid)"+
+				" WHERE s.pid = mine.pid AND s.revision IN (u.was, u.becomes) AND s.expires_at > now() RETURNING u.becomes", pids, olds, news, states, ttl.Seconds())
 			if err != nil {
 				return err
 			}
@@ -55,7 +82,7 @@ func (l *Log) Update(ctx context.Context, ss []*recovery.Session, ttl time.Durat
 			_, err = pgx.ForEachRow(rows, []any{&revision}, func() error { stored[revision] = true; return nil })
 			return err
 		})
-		if !errors.Is(err, ErrAway) || ctx.Err() != nil {
+		if !errors.Is(err, ErrAway) && code(err) != deadlockDetected || ctx.Err() != nil {
 			break
 		}
 	}
@@ -72,23 +99,55 @@ func (l *Log) Update(ctx context.Context, ss []*recovery.Session, ttl time.Durat
 	return taken, nil
 }
 
-// Take returns a session and removes it.
+// A taking is a session that is to be had, and what was found of it.
+type taking struct {
+	pid, state []byte
+	revision   string
+	found      bool
+}
+
+// Take returns a session and removes it, together with others that are taken at the same time.
 func (l *Log) Take(ctx context.Context, pid string) (*recovery.Session, error) {
-	s := &recovery.Session{PID: pid}
-	var state []byte
-	err := l.query(ctx, l.o.Timeout, func(ctx context.Context, c *pgxpool.Conn) error {
-		return c.QueryRow(ctx, "DELETE FROM "+l.sessions+" WHERE pid = $1 AND expires_at > now() RETURNING revision, state", []byte(pid)).Scan(&s.Revision, &state)
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
+	t := &taking{pid: []byte(pid)}
+	err := l.takings.do(ctx, t)
+	if err == nil && !t.found {
 		err = recovery.ErrUnknown
 	}
+	var s *recovery.Session
 	if err == nil {
-		err = readSession(state, s)
+		s = &recovery.Session{PID: pid, Revision: t.revision}
+		err = readSession(t.state, s)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("pgbus: take a session: %w", err)
 	}
 	return s, nil
+}
+
+func (l *Log) takeAll(ctx context.Context, ts []*taking) error {
+	first := make(map[string]*taking, len(ts)) // of those who want one session, the first gets it
+	pids := make([][]byte, 0, len(ts))
+	for _, t := range ts {
+		if first[string(t.pid)] == nil {
+			first[string(t.pid)] = t
+			pids = append(pids, t.pid)
+		}
+	}
+	return l.query(ctx, l.o.Timeout, func(ctx context.Context, c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, "WITH mine AS MATERIALIZED (SELECT pid FROM "+l.sessions+" WHERE pid = ANY($1::bytea[]) AND expires_at > now() ORDER BY pid FOR UPDATE)"+
+			" DELETE FROM "+l.sessions+" s USING mine WHERE s.pid = mine.pid RETURNING s.pid, s.revision, s.state", pids)
+		if err != nil {
+			return err
+		}
+		var pid, state []byte
+		var revision string
+		_, err = pgx.ForEachRow(rows, []any{&pid, &revision, &state}, func() error {
+			t := first[string(pid)]
+			t.found, t.revision, t.state = true, revision, append([]byte{}, state...)
+			return nil
+		})
+		return err
+	})
 }
 
 // Drop removes a session.
