@@ -86,6 +86,9 @@ func (b *busFlags) open(ctx context.Context) (*bus, error) {
 	if a != nil {
 		return b.dial(ctx, a, true)
 	}
+	if err := validCluster(b.cluster); err != nil {
+		return nil, err
+	}
 	e, err := natsbus.Embed(ctx, &natsbus.EmbedOptions{
 		Cluster: b.cluster, Secret: os.Getenv(secretEnv), Listen: b.listen, Routes: b.routes, Logger: slog.Default(),
 	})
@@ -103,6 +106,9 @@ func (b *busFlags) reach(ctx context.Context) (*bus, error) {
 	}
 	if a != nil {
 		return b.dial(ctx, a, false)
+	}
+	if err := validCluster(b.cluster); err != nil { // it names a directory
+		return nil, err
 	}
 	local, err := natsbus.Local(ctx, &natsbus.EmbedOptions{Cluster: b.cluster, Secret: os.Getenv(secretEnv)})
 	if err != nil {

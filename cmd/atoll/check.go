@@ -89,7 +89,7 @@ well, 1 if something is to be mended, 2 if the command was called in a wrong way
 	f.BoolVar(&o.Quick, "quick", false, "do not wait for a ping to see whether idle connections live")
 	f.StringVar(&o.Proxy, "proxy", "", "what is in front, if it cannot be told from outside: "+strings.Join(doctor.Proxies, ", "))
 	f.StringVar(&o.Health, "health", "/health", "path of the health page")
-	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "how long an answer may take that should come at once")
+	waitVar(f, &o.Timeout, "timeout", 10*time.Second, "how long an answer may take that should come at once")
 	f.BoolVar(&asJSON, "json", false, "one JSON object, for programs")
 	return cmd
 }

@@ -85,7 +85,7 @@ atoll.DrainOptions.Local does not obey. It ends with status 3 when the node does
 	f.BoolVar(&d.json, "json", false, "one JSON object on each line, for programs")
 	f.BoolVar(&d.noWait, "no-wait", false, "do not wait until the node is empty")
 	f.BoolVar(&d.undo, "undo", false, "the node takes sessions again")
-	f.DurationVar(&d.timeout, "timeout", 5*time.Second, "how long answers are waited for")
+	waitVar(f, &d.timeout, "timeout", 5*time.Second, "how long answers are waited for")
 	f.DurationVar(&d.lead, "lead", 0, "how long its /health says 503 before clients are asked to go (default: what the node is set to)")
 	f.DurationVar(&d.window, "window", 0, "within which time they are asked; those left at its end are cut off (default: what the node is set to)")
 	f.Float64Var(&d.rate, "rate", 0, "how many clients are asked in a second, at most (default: what the node is set to)")

@@ -56,7 +56,17 @@ it, nodes find each other, and losing one costs its clients a reconnection.`,
   atoll balance --backend localhost:3001,localhost:3002
   atoll emit news '{"title":"Hello"}'         tell all clients of the cluster
   atoll tail                                  watch what the nodes tell each other`,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				return usagef("unknown command %q: did you mean `atoll %s`?", args[0], near[0])
+			}
+			return usagef("unknown command %q (see `atoll --help`)", args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			level := slog.LevelInfo
 			if quiet := cmd.Annotations["quiet"]; quiet != "" {

@@ -103,7 +103,12 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		{"drain a --lead -1s", 2, "cannot be negative"},
 		{"drain a --cluster nobody-has-this-name", 1, "atoll serve"},
 		{"serve --drain-window -1s", 2, "0 is none"},
-		{"dmeo", 1, "unknown command"},
+		{"dmeo", 2, "did you mean `atoll demo`?"},
+		{"serve --cluster a/b --port 0", 2, "letters, digits"},
+		{"emit news --cluster ../x", 2, "letters, digits"},
+		{"run --cluster a/b -- ls", 2, "letters, digits"},
+		{"drain a --timeout 0", 2, "more than 0"},
+		{"check x --timeout 0", 2, "more than 0"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			t.Parallel()

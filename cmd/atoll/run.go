@@ -67,7 +67,7 @@ ever served, or some had to be killed.`,
 		Example: `  atoll run --nodes 4 -- ./your-server --verbose
   atoll run --nodes 0 --port 80 --host 0.0.0.0 -- node server.js     one for each CPU
   atoll run --nodes 3 -- atoll serve --rooms --relay
-  kill -HUP $(pidof atoll)                                           a new version, without an interruption`,
+  kill -HUP PID                                                      a new version, without an interruption; PID is of atoll run`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("which program? Name it behind two dashes: atoll run --nodes 3 -- ./your-server")
@@ -83,7 +83,7 @@ ever served, or some had to be killed.`,
 	f.SetInterspersed(false) // the program's flags are its own
 	r.l.register(f, 3000)
 	f.IntVarP(&r.nodes, "nodes", "n", 0, "how many processes; 0: one for each CPU")
-	f.StringVar(&r.cluster, "cluster", "", `name of the cluster between them (default "run-" and the port)`)
+	f.StringVar(&r.cluster, "cluster", os.Getenv(clusterEnv), `name of the cluster between them. Default: $`+clusterEnv+`, else "run-" and the port`)
 	f.StringVar(&r.path, "path", "/socket.io/", "path of the Socket.IO server in the program")
 	f.StringVar(&r.health, "health", "/health", `path that a process is asked for; it serves when the answer is below 500. "-": it is enough to connect`)
 	f.DurationVar(&r.ready, "ready-timeout", 30*time.Second, "how long a process may take until it serves")
@@ -113,6 +113,9 @@ func (r *runner) run(ctx context.Context) error {
 		if r.l.port == 0 {
 			r.cluster = "run-p" + strconv.Itoa(os.Getpid())
 		}
+	}
+	if err := validCluster(r.cluster); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -158,7 +161,7 @@ func (r *runner) run(ctx context.Context) error {
 		r.mu.Unlock()
 		release := context.AfterFunc(hasty, r.sup.Hurry)
 		defer release()
-		if !interrupted(ctx) && len(ended) == 0 && r.lead > 0 {
+		if !interrupted(ctx) && len(ended) == 0 && r.lead > 0 && r.hasServed() { // else there is nobody to tell
 			slog.Info("/health says 503 now; the processes are told to end after a moment", "lead", r.lead)
 			select {
 			case <-time.After(r.lead):
@@ -215,6 +218,16 @@ func (r *runner) up(addr string) {
 		}
 	}
 	slog.Warn("the balancer does not reach a process", "address", addr)
+}
+
+// hasServed reports whether a process has served yet.
+func (r *runner) hasServed() bool {
+	select {
+	case <-r.first:
+		return true
+	default:
+		return false
+	}
 }
 
 // leaving lets no new session go to a process.

@@ -131,7 +131,7 @@ type Fact struct {
 
 // A Report is what was found.
 type Report struct {
-	URL      string         `json:"url"`              // as it was looked at, behind redirects
+	URL      string         `json:"url"`              // as it was looked at, behind redirects, without the values of parameters
 	Proxy    string         `json:"proxy"`            // one of [Proxies], or "unknown"
 	Server   string         `json:"server"`           // "Atoll", or "Socket.IO" for others
 	Nodes    map[string]int `json:"nodes,omitempty"`  // sessions by the node that opened them, where nodes tell
@@ -342,7 +342,7 @@ func (v *visit) isAtoll() bool {
 // finish fills in what is known only at the end.
 func (v *visit) finish() {
 	r := v.report
-	r.URL = v.u.String()
+	r.URL = shown(v.u)
 	if v.o.Proxy != "" {
 		r.Proxy = v.o.Proxy
 	} else if p := v.hints.proxy(); p != "" {

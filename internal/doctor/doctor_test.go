@@ -44,6 +44,25 @@ func TestAddress(t *testing.T) {
 	}
 }
 
+// A report is shown to others: no token of the URL, and no session id, is in it.
+func TestNothingSecretIsShown(t *testing.T) {
+	u, err := parseAddress("https://example.com/?token=se%20cret&x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &visit{u: u}
+	if got, want := v.short(v.target("polling", "0123456789")), "/socket.io/?token=…&x&EIO=4&transport=polling&t=atoll1&sid=012345…"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := shown(u), "https://example.com/socket.io/?token=…&x"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	_, err = Check(t.Context(), "http://127.0.0.1:1/?token=secret", nil)
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v, want an error without the token", err)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, o := range []Options{{Sessions: 1}, {Sessions: 201}, {Origin: "example.com"}, {Origin: "https://a/b"}, {Proxy: "squid"}, {Health: "health"}} {
 		_, err := Check(t.Context(), "http://127.0.0.1:1", &o)

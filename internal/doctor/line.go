@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -246,7 +247,7 @@ func (l *line) receive(q request, began time.Time) (*answer, error) {
 			break
 		}
 	}
-	a := &answer{asked: q.method + " " + short(q.target), status: res.StatusCode, header: res.Header}
+	a := &answer{asked: q.method + " " + l.v.short(q.target), status: res.StatusCode, header: res.Header}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		a.body, a.cut = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 		res.Body.Close()
@@ -263,9 +264,13 @@ func (l *line) receive(q request, began time.Time) (*answer, error) {
 	return a, nil
 }
 
-// short leaves the session id out of a target: it is all that is needed to read the session.
-func short(target string) string {
-	before, after, ok := strings.Cut(target, "sid=")
+// short leaves what may be secret out of a target: the session id, which is all that is needed to read the session, and
+// the values of the URL's own parameters, among which tokens are.
+func (v *visit) short(target string) string {
+	if v.u.RawQuery != "" {
+		target = strings.Replace(target, v.u.RawQuery, names(v.u.RawQuery), 1)
+	}
+	before, after, ok := strings.Cut(target, "&sid=")
 	if !ok {
 		return target
 	}
@@ -276,7 +281,27 @@ func short(target string) string {
 	if more {
 		rest = "&" + rest
 	}
-	return before + "sid=" + id + rest
+	return before + "&sid=" + id + rest
+}
+
+// names leaves the values out of a query.
+func names(query string) string {
+	pairs := strings.Split(query, "&")
+	for i, p := range pairs {
+		if name, _, ok := strings.Cut(p, "="); ok {
+			pairs[i] = name + "=…"
+		}
+	}
+	return strings.Join(pairs, "&")
+}
+
+// shown is a URL for people, without the values of its parameters.
+func shown(u *url.URL) string {
+	all, _, _ := strings.Cut(u.String(), "?")
+	if u.RawQuery != "" {
+		all += "?" + names(u.RawQuery)
+	}
+	return all
 }
 
 // once sends a request over a connection of its own.

@@ -20,17 +20,17 @@ func (v *visit) reach() error {
 		addrs, err := net.DefaultResolver.LookupHost(ctx, host)
 		cancel()
 		if err != nil {
-			return &UnreachableError{v.u.String(), err}
+			return &UnreachableError{shown(v.u), err}
 		}
 		v.fact("addresses", "%s", strings.Join(addrs, ", "))
 	}
 	l, err := v.dial("")
 	if err != nil {
 		if !v.badCertificate(err) {
-			return &UnreachableError{v.u.String(), errors.New(plain(err))}
+			return &UnreachableError{shown(v.u), errors.New(plain(err))}
 		}
 		if l, err = v.dial(""); err != nil {
-			return &UnreachableError{v.u.String(), errors.New(plain(err))}
+			return &UnreachableError{shown(v.u), errors.New(plain(err))}
 		}
 	}
 	defer l.close()
@@ -88,6 +88,9 @@ func (v *visit) expiry(state tlsState) {
 func (v *visit) openFirst() (bool, error) {
 	for range 4 {
 		s, a, err := v.open(nil, false)
+		for i := 0; i < 3 && err == nil && a.bad(); i++ { // one of several may be dead: that is another matter
+			s, a, err = v.open(nil, false)
+		}
 		if err != nil && v.ctx.Err() != nil {
 			return false, context.Cause(v.ctx)
 		}
@@ -104,6 +107,7 @@ func (v *visit) openFirst() (bool, error) {
 			return true, nil
 		}
 		if a.status >= 300 && a.status < 400 && a.header.Get("Location") != "" {
+			v.fingerprint() // before it is left
 			if !v.redirected(a) {
 				return false, nil
 			}
@@ -133,7 +137,7 @@ func (v *visit) redirected(a *answer) bool {
 	}
 	next := *to
 	next.RawQuery, next.Fragment, next.User = v.u.RawQuery, "", nil
-	v.found(id, Error, title, fmt.Sprintf("%s leads to %s.", v.u, &next), why, a.String())
+	v.found(id, Error, title, fmt.Sprintf("%s leads to %s.", shown(v.u), shown(&next)), why, a.String())
 	v.u = &url.URL{Scheme: next.Scheme, Host: next.Host, Path: next.Path, RawQuery: next.RawQuery}
 	return true
 }
@@ -200,6 +204,12 @@ func (v *visit) notFound(a *answer) {
 				fmt.Sprintf("%s was asked for, and %s arrived.", asked.Path, path), "The server does not see that the request is for it.", a.String())
 			return
 		}
+	}
+	if text == "404 page not found\n" && (v.o.Proxy == "traefik" || v.o.Proxy == "") {
+		v.found("path-rewritten", Error, "The path does not arrive at the server as it was asked for, or is not passed on",
+			fmt.Sprintf("The 404 for %s is one that servers in Go give, and Traefik: it has no router for this path, or whoever got the request does not know the path.", asked.Path),
+			"The server does not see that the request is for it.", a.String())
+		return
 	}
 	if proxyOf404(a) == "" {
 		v.found("path-rewritten", Error, "The path does not arrive at the server as it was asked for, or the server is mounted elsewhere",
