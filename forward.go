@@ -217,11 +217,19 @@ func (f *forwarder) close() {
 	}
 }
 
+// leave has the other nodes answer what waits there for clients of this one. f may be nil.
+func (f *forwarder) leave() {
+	if f != nil {
+		f.peers.Leave()
+	}
+}
+
 // shutdown is close, which lets answers arrive that are on their way, and waits until ctx ends. f may be nil.
 func (f *forwarder) shutdown(ctx context.Context) error {
 	if f == nil {
 		return nil
 	}
+	f.leave()
 	soon, cancel := context.WithTimeout(ctx, settleTime)
 	f.peers.Settle(soon)
 	cancel()

@@ -3,6 +3,7 @@ package atoll_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -79,8 +80,8 @@ func (l *tracked) cut() {
 // kill takes the node out of the world, as far as others can see.
 func (n *fleetNode) kill() {
 	n.dead.Store(true)
-	_ = n.bus.Close()
 	n.conns.cut()
+	_ = n.bus.Close()
 }
 
 // fleetOptions say what fleet is wanted.
@@ -146,6 +147,9 @@ func (f *fleet) start(i int, bus cluster.Bus, o *fleetOptions) *fleetNode {
 	proxy.Transport = transport
 	proxy.ErrorLog = log.New(io.Discard, "", 0)
 	proxy.ModifyResponse = func(r *http.Response) error {
+		if n.dead.Load() {
+			return errors.New("a killed process says nothing") // as its connections are cut one by one, it does
+		}
 		if r.StatusCode >= 400 {
 			b, _ := io.ReadAll(r.Body)
 			r.Body = io.NopCloser(bytes.NewReader(b))

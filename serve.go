@@ -13,8 +13,8 @@ import (
 const serveGrace = 10 * time.Second
 
 // Serve runs the web server hs, which has srv among its handlers, until ctx ends, and then ends both in the
-// right order: [Server.Drain] with Options.Drain, while everything is still served, then [Server.Shutdown], then that
-// of hs. A nil l is a listener on hs.Addr. So the main function of a node is
+// right order: [Server.Drain] with Options.Drain, while everything is still served, then [Server.Shutdown] and that
+// of hs, in between each other: requests for sessions of other nodes are forwarded until hs takes none any more. A nil l is a listener on hs.Addr. So the main function of a node is
 //
 //	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 //	context.AfterFunc(ctx, stop) // a second signal ends the program at once
@@ -56,11 +56,16 @@ func (srv *Server) Serve(ctx context.Context, hs *http.Server, l net.Listener) e
 	}
 	end, cancel := context.WithTimeout(background, serveGrace)
 	defer cancel()
-	if e := srv.Shutdown(end); e != nil {
-		srv.log.Warn("sessions were cut off, or handlers have not returned", "err", e)
-	}
-	if e := hs.Shutdown(end); e != nil {
+	e := srv.endSessions(end)
+	srv.forward.leave() // what is left are requests for sessions of other nodes, which go on
+	if hs.Shutdown(end) != nil {
 		_ = hs.Close()
+	}
+	if f := srv.forward.shutdown(end); e == nil {
+		e = f
+	}
+	if e != nil {
+		srv.log.Warn("sessions were cut off, or handlers have not returned", "err", e)
 	}
 	if e := <-served; err == nil {
 		err = e

@@ -347,13 +347,19 @@ func (srv *Server) lookup(name string) *Namespace {
 // official client reconnects, refuses new ones, and waits for the handlers, OnDisconnect
 // among them, until ctx ends. It may be called several times, and together with Close.
 func (srv *Server) Shutdown(ctx context.Context) error {
+	err := srv.endSessions(ctx)
+	if e := srv.forward.shutdown(ctx); err == nil {
+		err = e
+	}
+	return err
+}
+
+// endSessions is Shutdown, but for requests that are forwarded to other nodes.
+func (srv *Server) endSessions(ctx context.Context) error {
 	srv.endDrain()
 	err := srv.eng.Shutdown(ctx)
 	srv.cancel(&DisconnectError{Reason: ReasonShutdown})
 	if e := srv.work.Wait(ctx); err == nil {
-		err = e
-	}
-	if e := srv.forward.shutdown(ctx); err == nil {
 		err = e
 	}
 	return err

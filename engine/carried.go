@@ -15,6 +15,10 @@ import (
 type Carrier interface {
 	// Broken reports whether what is answered now would not arrive. It may be called at any time.
 	Broken() bool
+
+	// Leaving is closed when the carrier is about to go. A GET that waits is answered with nothing then, so that its
+	// client asks again by another way. If nil, it stays.
+	Leaving() <-chan struct{}
 }
 
 var errAnswerLost = errors.New("nobody knows whether the last answer to a poll arrived")

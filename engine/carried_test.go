@@ -13,7 +13,12 @@ import (
 )
 
 // A way is a Carrier that a test breaks.
-type way struct{ broken atomic.Bool }
+type way struct {
+	broken  atomic.Bool
+	leaving chan struct{}
+}
+
+func (w *way) Leaving() <-chan struct{} { return w.leaving }
 
 func (w *way) Broken() bool { return w.broken.Load() }
 

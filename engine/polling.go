@@ -122,6 +122,10 @@ func (c *Conn) awaitSend(r *http.Request, pause time.Duration) bool {
 		c.wakeup = make(chan struct{}, 1)
 	}
 	wakeup := c.wakeup
+	var leaving <-chan struct{}
+	if c.carried != nil {
+		leaving = c.carried.by.Leaving()
+	}
 	var over <-chan time.Time
 	if c.probe != nil {
 		t := time.NewTimer(pause)
@@ -133,6 +137,7 @@ func (c *Conn) awaitSend(r *http.Request, pause time.Duration) bool {
 	select {
 	case <-wakeup:
 	case <-over:
+	case <-leaving:
 	case <-r.Context().Done():
 		here = false
 	}

@@ -15,6 +15,7 @@ const (
 	kindCredit            // so many more bytes of bodies may come
 	kindAsk               // a question of Peers.Ask, or its answer
 	kindPing              // and its answer
+	kindLeave             // who asks is about to go: requests that wait should be answered
 )
 
 // The flags of heads and bodies.

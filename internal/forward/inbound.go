@@ -20,6 +20,7 @@ type inbound struct {
 
 func newInbound(p *Peers, peer *peer, out pipe) *inbound {
 	in := &inbound{served: make(map[uint32]*served), asked: make(map[uint32]context.CancelFunc)}
+	in.leaving = make(chan struct{})
 	in.init(p, peer, out, in.ended)
 	return in
 }
@@ -54,6 +55,13 @@ func (in *inbound) frame(f frame) error {
 	switch f.kind {
 	case kindPing:
 		in.say(kindPing, 0)
+		return nil
+	case kindLeave:
+		select {
+		case <-in.leaving: // the reader alone closes it
+		default:
+			close(in.leaving)
+		}
 		return nil
 	case kindHead:
 		return in.request(f)
@@ -151,7 +159,7 @@ func (in *inbound) reply(ctx context.Context, id uint32, method string, body []b
 		delete(in.asked, id)
 		cancel()
 	}
-	in.settled()
+	in.rest()
 	if in.await() {
 		start := len(in.pending)
 		b := appendFrame(in.pending, kindAsk, id)
@@ -172,8 +180,8 @@ func cutTo(s string, n int) string {
 	return s
 }
 
-// settled notes that something ended. in.mu is held.
-func (in *inbound) settled() {
+// rest notes that something ended. in.mu is held.
+func (in *inbound) rest() {
 	if in.active() == 0 {
 		in.idle = in.p.tick.Load()
 	}
@@ -183,7 +191,7 @@ func (in *inbound) settled() {
 func (in *inbound) remove(s *served) {
 	if in.served[s.id] == s {
 		delete(in.served, s.id)
-		in.settled()
+		in.rest()
 	}
 }
 

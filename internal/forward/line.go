@@ -45,6 +45,8 @@ type line struct {
 	begun  atomic.Int64 // the tick in which the write began that is going on; 0: none
 	unread atomic.Int64 // bytes of bodies that nobody has taken yet
 
+	leaving chan struct{} // of an inbound: closed when who asks is about to go
+
 	mu      sync.Mutex
 	room    sync.Cond // there is room in pending, or the line is dead
 	pending []byte

@@ -23,12 +23,13 @@ type outbound struct {
 // A call is a request or a question that is under way.
 type call struct {
 	stream
-	ready chan struct{} // holds a token when there is an answer's head, or an error
-	head  []byte        // of the answer
-	buf   *buffer       // that head lies in, if it is one of the pool's
-	err   error         // there will be no answer
-	asks  bool          // it is a question
-	raw   func()        // not nil: called when something came for a client whose connection was taken
+	ready  chan struct{} // holds a token when there is an answer's head, or an error
+	head   []byte        // of the answer
+	buf    *buffer       // that head lies in, if it is one of the pool's
+	err    error         // there will be no answer
+	asks   bool          // it is a question
+	passed bool          // the handler took the connection
+	raw    func()        // not nil: called when something came for a client whose connection was taken
 }
 
 // A buffer is memory for a head with a small body.
@@ -40,6 +41,9 @@ func newOutbound(p *Peers, peer *peer, out pipe, carrier bool) *outbound {
 	o := &outbound{carrier: carrier, calls: make(map[uint32]*call)}
 	o.spent.New = func() any { return &call{ready: make(chan struct{}, 1)} }
 	o.init(p, peer, out, o.ended)
+	if p.leaving.Load() {
+		o.pending = appendEmpty(o.pending, kindLeave, 0) // it goes with the first request
+	}
 	return o
 }
 
@@ -216,6 +220,7 @@ func (o *outbound) head(c *call, payload []byte) error {
 	if len(a.body) > window {
 		return errWindow
 	}
+	c.passed = a.flags&flagRaw != 0
 	if a.flags&flagEnd != 0 {
 		o.remove(c)
 		c.deafen()

@@ -87,6 +87,7 @@ type Peers struct {
 	tunnels tunnels
 	count   counters
 	dialled atomic.Uint64 // the number of the last request for a link
+	leaving atomic.Bool   // Leave was called
 
 	mu     sync.Mutex
 	closed bool

@@ -13,5 +13,8 @@ func WayOf(ctx context.Context) *Way {
 	return nil
 }
 
+// Leaving is closed when the node at the other end is about to go: what waits there should be answered.
+func (w *Way) Leaving() <-chan struct{} { return w.leaving }
+
 // Broken reports whether the way has ended, so that no answer arrives any more. It may be called at any time.
 func (w *Way) Broken() bool { return (*line)(w).isDead() }
