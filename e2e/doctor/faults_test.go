@@ -3,119 +3,179 @@
 package doctor
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/atollhq/atoll/engine"
 	"github.com/atollhq/atoll/internal/doctor"
 )
+
+// A fault is a mistake that is made on purpose: it is found, mended by what was printed, and not found any more.
+type fault struct {
+	name  string // of the proxy, a colon, and what is wrong
+	farm  farm
+	front front
+	plant []string // changes to what is right; see places
+	o     doctor.Options
+	tls   bool     // over https
+	want  []string // all that is found beside notes, and the notes that are meant
+	line  string   // in the first line that mends the first of them
+
+	// How it is mended: by changes to the proxy, in which LINE is what was printed for it, or LINE(id) for another finding, with
+	// placeholders filled in; by words of the note that are followed; by the nodes; by what the clients do.
+	mend, fill, words []string
+	cured             *farm
+	then              func(o *doctor.Options)
+	slow              bool // it takes a moment until the proxy knows
+}
+
+var quick = doctor.Options{Quick: true}
+
+// foreign is a look with the eyes of a page of another site.
+var foreign = doctor.Options{Quick: true, Origin: page}
 
 var star = map[string]any{"origin": "*"}
 
 func TestFaults(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		farm    farm
-		front   front
-		changes []string
-		o       doctor.Options
-		want    []string // all that is found beside notes
-		line    string   // in the first line that mends the first of them
-	}{
-		{"nginx: no stickiness", farm{}, nginx, []string{"hash $remote_addr consistent;", ""}, quick, []string{"no-stickiness"}, "hash $remote_addr consistent;"},
-		{"nginx: no stickiness, Node.js", farm{node: true, n: 3}, nginx, []string{"hash $remote_addr consistent;", ""}, quick, []string{"no-stickiness"}, "hash $remote_addr"},
-		{"nginx: Upgrade dropped", farm{}, nginx, []string{"proxy_set_header Upgrade $http_upgrade;", "", `proxy_set_header Connection "upgrade";`, ""}, quick,
-			[]string{"upgrade-dropped"}, "proxy_set_header Upgrade $http_upgrade;"},
-		{"nginx: Upgrade dropped, Node.js", farm{node: true}, nginx, []string{"proxy_set_header Upgrade $http_upgrade;", ""}, quick,
-			[]string{"upgrade-dropped"}, "proxy_set_header Upgrade $http_upgrade;"},
-		{"nginx: time-out", farm{ping: 3 * time.Second}, nginx, []string{"proxy_read_timeout 60s;", "proxy_read_timeout 1500ms;"}, doctor.Options{},
-			[]string{"poll-timeout", "websocket-timeout"}, "proxy_read_timeout 120s;"},
-		{"nginx: body limit", farm{}, nginx, []string{"client_max_body_size 2m;", "client_max_body_size 100k;"}, quick, []string{"body-limit"}, "client_max_body_size 2m;"},
-		{"nginx: CORS headers twice", farm{engine: friendly}, nginx, []string{"proxy_pass", "add_header Access-Control-Allow-Origin " + page + ";\nproxy_pass"},
-			doctor.Options{Quick: true, Origin: page}, []string{"cors-doubled"}, "proxy_hide_header Access-Control-Allow-Origin;"},
-		{"nginx: any origin with credentials", farm{node: true}, nginx,
-			[]string{"proxy_pass", "add_header Access-Control-Allow-Origin *; add_header Access-Control-Allow-Credentials true;\nproxy_pass"}, quick,
-			[]string{"cors-star-credentials"}, "credentials: true"},
-		{"nginx: any origin, credentials wanted", farm{node: true, cors: star}, nginx, nil,
-			doctor.Options{Quick: true, Origin: page, Credentials: true}, []string{"cors-star-credentials"}, `origin: ["` + page + `"]`},
-		{"nginx: CORS of the proxy, not on errors", farm{node: true}, nginx, []string{"proxy_pass", "add_header Access-Control-Allow-Origin " + page + ";\nproxy_pass"},
-			doctor.Options{Quick: true, Origin: page}, []string{"cors-errors", "preflight"}, "always;"},
-		{"nginx: credentials not allowed", farm{engine: engine.Options{CORS: &engine.CORS{Origins: []string{page}}}}, nginx, nil,
-			doctor.Options{Quick: true, Origin: page, Credentials: true}, []string{"cors-credentials"}, "Credentials: true"},
-		{"nginx: origin refused", farm{}, nginx, nil, doctor.Options{Quick: true, Origin: page}, []string{"origin-refused"}, `Origins: []string{"` + page + `"}`},
-		{"nginx: another origin", farm{node: true, cors: map[string]any{"origin": "https://page.test"}}, nginx, nil,
-			doctor.Options{Quick: true, Origin: page}, []string{"origin-refused"}, `origin: ["` + page + `"]`},
-		{"nginx: Host dropped", farm{}, nginx, []string{"proxy_set_header Host $http_host;", ""}, quick, []string{"host-changed"}, "proxy_set_header Host $http_host;"},
-		{"nginx: path cut off", farm{}, nginx, []string{"location / {", "location /socket.io/ {", "proxy_pass http://nodes;", "proxy_pass http://nodes/;"}, quick,
-			[]string{"path-rewritten"}, "proxy_pass http://nodes;"},
-		{"nginx: path not passed on", farm{}, nginx, []string{"location / {", "location /other/ {"}, quick, []string{"path-not-routed"}, "location /socket.io/"},
-		{"nginx: a page for everything", farm{}, nginx, []string{"proxy_pass http://nodes;", `default_type text/html; return 200 "<!doctype html><title>app</title>";`}, quick,
-			[]string{"page"}, "location /socket.io/"},
-		{"nginx: redirect to https", farm{}, nginx, []string{"location / {", "location / { return 301 https://$http_host$request_uri;"}, quick,
-			[]string{"redirect-https", "no-answer"}, "https://"},
-		{"nginx: slash cut off", farm{}, nginx, []string{"location / {", "absolute_redirect off; location / { rewrite ^(.*)/$ $1 permanent;"}, quick,
-			[]string{"redirect-slash", "redirect-loop"}, "addTrailingSlash"},
-		{"nginx: a cache", farm{}, nginx, []string{"upstream nodes", "proxy_cache_path DIR/cache keys_zone=c:1m;\nupstream nodes",
-			"proxy_pass", "proxy_cache c; proxy_ignore_headers Cache-Control Set-Cookie; proxy_cache_valid any 10s;\nproxy_pass"}, quick,
-			[]string{"cached"}, "proxy_cache off;"},
-		{"nginx: dead server in rotation", farm{one: true, dead: true}, nginx, []string{"hash $remote_addr consistent;", "", "proxy_pass", "proxy_next_upstream off;\nproxy_pass"}, quick,
-			[]string{"backend-dead"}, "proxy_next_upstream error timeout;"},
-		{"nginx: nobody there", farm{}, nginx, []string{"proxy_pass http://nodes;", "proxy_pass http://127.0.0.1:1;"}, quick, []string{"backend-down"}, "server ADDRESS:PORT;"},
-		{"nginx: answers held back", farm{}, nginx, []string{"upstream nodes", "map \"$request_method $arg_transport $arg_sid\" $rate { ~^GET.polling.. 60; default 0; }\nupstream nodes", "proxy_pass", "limit_rate $rate;\nproxy_pass"},
-			doctor.Options{Quick: true, Sessions: 2}, []string{"buffering"}, "proxy_buffering off;"},
-		{"HAProxy: no stickiness", farm{}, haproxy, []string{"balance source", "balance roundrobin"}, quick, []string{"no-stickiness"}, "balance source"},
-		{"HAProxy: Upgrade dropped", farm{}, haproxy, []string{"default_backend nodes", "default_backend nodes\n  http-request del-header upgrade"}, quick,
-			[]string{"upgrade-dropped"}, "mode http"},
-		{"HAProxy: another node for WebSockets", farm{n: 2}, haproxy, []string{
-			"default_backend nodes", "use_backend sockets if { hdr(upgrade) -m found }\n  default_backend nodes",
-			"backend nodes\n  balance source\n  option redispatch 1\n", "backend nodes\n",
-			"  server app1", "backend sockets\n  server app1"}, quick, []string{"upgrade-not-sticky"}, "default_backend nodes"},
-		{"HAProxy: time-out of polls", farm{ping: 3 * time.Second}, haproxy, []string{"timeout server 60s", "timeout server 1500ms"}, doctor.Options{},
-			[]string{"poll-timeout"}, "timeout server 120s"},
-		{"HAProxy: time-out of WebSockets", farm{ping: 3 * time.Second}, haproxy, []string{"timeout tunnel 1h", "timeout tunnel 1500ms"}, doctor.Options{},
-			[]string{"websocket-timeout"}, "timeout tunnel 1h"},
-		{"HAProxy: dead server in rotation", farm{one: true, dead: true}, haproxy, []string{"balance source", "balance roundrobin", "option redispatch 1", "retries 0"}, quick,
-			[]string{"backend-dead"}, "option httpchk HEAD /health"},
-		{"HAProxy: body limit", farm{}, haproxy, []string{"default_backend nodes", "default_backend nodes\n  http-request deny deny_status 413 if { req.body_size gt 50000 }"}, quick,
-			[]string{"body-limit"}, "req.body_size"},
-		{"HAProxy: cookie without SameSite=None", farm{engine: friendly}, haproxy, []string{"balance source", "balance roundrobin\n  cookie serverid insert indirect nocache httponly"},
-			doctor.Options{Quick: true, Origin: page, Credentials: true}, []string{"cookie-samesite"}, `SameSite=None`},
-		{"HAProxy: a cookie, and pages that send none", farm{engine: friendly}, haproxy, []string{"balance source", "balance roundrobin\n  cookie serverid insert indirect nocache httponly"},
-			doctor.Options{Quick: true, Origin: page}, []string{"sticky-needs-cookie", "cookie-samesite"}, "stick match urlp(sid)"},
-		{"HAProxy: SameSite=None without Secure", farm{}, haproxy, []string{"balance source", "balance roundrobin\n  cookie serverid insert indirect nocache httponly attr SameSite=None"}, quick,
-			[]string{"cookie-none-insecure"}, "secure"},
-		{"by connection", farm{}, byConnection, nil, quick, []string{"sticky-by-connection"}, ""},
-	} {
+	traefik := startTraefik(t, 2*len(traefikFaults(nil)))
+	for _, c := range slices.Concat(nginxFaults, haproxyFaults, httpdFaults, traefikFaults(traefik)) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := check(t, c.front(t, c.farm.start(t), c.changes), c.o)
-			var got []string
-			for _, f := range r.Findings {
-				if f.Severity != doctor.Note {
-					got = append(got, f.ID)
-				}
-			}
-			want := slices.Sorted(slices.Values(c.want))
-			if slices.Sort(got); !slices.Equal(got, want) {
-				t.Fatalf("got %q, want %q: %+v", got, want, r.Findings)
-			}
-			f := r.Find(c.want[0])
-			if f.Title == "" || f.Seen == "" || f.Why == "" || len(f.Evidence) == 0 {
-				t.Errorf("got %+v, want it told in full", f)
-			}
-			if c.line == "" {
-				return
-			}
-			if len(f.Mend) == 0 || !strings.Contains(f.Mend[0].Line, c.line) {
-				t.Errorf("got %+v, want the line %q first", f.Mend, c.line)
-			}
-			if proxy, _, ok := strings.Cut(c.name, ":"); ok && r.Proxy != strings.ToLower(proxy) {
-				t.Errorf("got the proxy %q, want %s", r.Proxy, proxy)
-			}
+			c.run(t)
 		})
 	}
 }
 
-var quick = doctor.Options{Quick: true}
+func (c *fault) run(t *testing.T) {
+	proxy, _, _ := strings.Cut(c.name, ":")
+	proxy = strings.ToLower(proxy)
+	if proxy == "traefik" { // it does not give itself away
+		c.o.Proxy = proxy
+	}
+	nodes := c.farm.start(t)
+	r := c.look(t, c.front(t, nodes, places(t, c.plant, nodes)))
+	want := slices.Sorted(slices.Values(c.want))
+	var got []string
+	for _, f := range r.Findings {
+		if f.Severity != doctor.Note || contains(want, f.ID) {
+			got = append(got, f.ID)
+		}
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Fatalf("got %q, want %q: %+v", got, want, r.Findings)
+	}
+	f := r.Find(c.want[0])
+	if f.Title == "" || f.Seen == "" || f.Why == "" || len(f.Evidence) == 0 {
+		t.Errorf("got %+v, want it told in full", f)
+	}
+	if c.line != "" && (len(f.Mend) == 0 || !strings.Contains(f.Mend[0].Line, c.line)) {
+		t.Errorf("got %+v, want the line %q first", f.Mend, c.line)
+	}
+	if r.Proxy != proxy && proxy != "by connection" {
+		t.Errorf("got the proxy %q, want %s", r.Proxy, proxy)
+	}
+	c.cure(t, r, proxy, nodes)
+}
+
+// look checks what is at url.
+func (c *fault) look(t *testing.T, url string) *doctor.Report {
+	t.Helper()
+	o := c.o
+	if c.tls {
+		url, o.TLS = secured(t, url)
+	}
+	return check(t, url, o)
+}
+
+var printed = regexp.MustCompile(`LINE(?:\(([a-z-]+)\))?`)
+
+// cure does what the report says, and looks again.
+func (c *fault) cure(t *testing.T, r *doctor.Report, proxy string, nodes []string) {
+	t.Helper()
+	if c.mend == nil && c.cured == nil && c.then == nil {
+		return
+	}
+	said := func(id string) doctor.Mend {
+		t.Helper()
+		f := r.Find(id)
+		if f == nil {
+			t.Fatalf("%s is not found", id)
+		}
+		i := slices.IndexFunc(f.Mend, func(m doctor.Mend) bool { return m.Program == proxy })
+		if i < 0 {
+			t.Fatalf("got %+v, want what mends %s in %s", f.Mend, id, proxy)
+		}
+		return f.Mend[i]
+	}
+	for _, w := range c.words {
+		if m := said(c.want[0]); !strings.Contains(m.Note, w) {
+			t.Errorf("got the note %q, want %q in it", m.Note, w)
+		}
+	}
+	changes, was := slices.Clone(c.plant), r.Find(c.want[0]).Severity
+	for i, m := range c.mend {
+		if i%2 == 0 {
+			changes = append(changes, m)
+			continue
+		}
+		changes = append(changes, printed.ReplaceAllStringFunc(m, func(s string) string {
+			id := printed.FindStringSubmatch(s)[1]
+			if id == "" {
+				id = c.want[0]
+			}
+			if said(id).Line == "" {
+				t.Errorf("got no line for %s in %s, want one", id, proxy)
+			}
+			return strings.NewReplacer(c.fill...).Replace(said(id).Line)
+		}))
+	}
+	if c.cured != nil {
+		nodes = c.cured.start(t)
+	}
+	if c.then != nil {
+		c.then(&c.o)
+	}
+	c.o.Sessions = 4 // nothing is hidden among them now
+	url := c.front(t, nodes, places(t, changes, nodes))
+	r = c.look(t, url)
+	for end := time.Now().Add(15 * time.Second); c.slow && !r.Healthy() && time.Now().Before(end); r = c.look(t, url) {
+		time.Sleep(300 * time.Millisecond)
+	}
+	for _, f := range r.Findings {
+		if f.Severity != doctor.Note || f.ID == c.want[0] && f.Severity == was {
+			t.Errorf("mended as printed, got %+v", f)
+		}
+	}
+}
+
+// places fills in where things are: NODE0, NODE1, …, and PAGES, a server of pages.
+func places(t *testing.T, changes, nodes []string) []string {
+	t.Helper()
+	var with []string
+	for i, n := range nodes {
+		with = append(with, fmt.Sprintf("NODE%d", i), n)
+	}
+	if strings.Contains(strings.Join(changes, "\n"), "PAGES") {
+		web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprint(w, "<!doctype html><title>app</title>")
+		}))
+		t.Cleanup(web.Close)
+		with = append(with, "PAGES", web.Listener.Addr().String())
+	}
+	filled := make([]string, len(changes))
+	for i, c := range changes {
+		filled[i] = strings.NewReplacer(with...).Replace(c)
+	}
+	return filled
+}
+
+func TestByConnection(t *testing.T) {
+	c := fault{name: "by connection", front: byConnection, o: quick, want: []string{"sticky-by-connection"}}
+	c.run(t)
+}

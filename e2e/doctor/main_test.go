@@ -19,7 +19,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -35,7 +34,7 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "6"); err != nil { // they wait most of the time
+	if err := flag.Set("test.parallel", "10"); err != nil { // they wait most of the time
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
@@ -75,7 +74,8 @@ func launch(t *testing.T, dir, addr, bin string, args ...string) {
 	}()
 	said := func() string {
 		b, _ := os.ReadFile(log.Name())
-		return string(b)
+		more, _ := os.ReadFile(filepath.Join(dir, "error.log")) // of those that say little elsewhere
+		return string(b) + string(more)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -222,98 +222,3 @@ func (f farm) official(t *testing.T) (addrs []string) {
 	}
 	return addrs
 }
-
-// A front starts a proxy before nodes, with changes to what is right, and returns where it listens.
-type front func(t *testing.T, nodes []string, changes []string) string
-
-// changed applies pairs of old and new to a configuration.
-func changed(t *testing.T, conf string, changes []string) string {
-	t.Helper()
-	for i := 0; i < len(changes); i += 2 {
-		if !strings.Contains(conf, changes[i]) {
-			t.Fatalf("%q is not in the configuration", changes[i])
-		}
-		conf = strings.Replace(conf, changes[i], changes[i+1], 1)
-	}
-	return conf
-}
-
-// each writes a line for each node; ADDR and N stand for its address and number.
-func each(nodes []string, line string) string {
-	var b strings.Builder
-	for i, n := range nodes {
-		b.WriteString(strings.NewReplacer("ADDR", n, "N", strconv.Itoa(i)).Replace(line) + "\n")
-	}
-	return b.String()
-}
-
-func nginx(t *testing.T, nodes, changes []string) string {
-	t.Helper()
-	bin, dir, addr := find(t, "nginx"), t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	user := ""
-	if os.Geteuid() == 0 {
-		user = "user root;"
-	}
-	conf := user + `
-daemon off; worker_processes 1; pid DIR/pid; error_log DIR/error.log notice;
-events { worker_connections 1024; }
-http {
-  access_log off;
-  client_body_temp_path DIR/body; proxy_temp_path DIR/proxy; fastcgi_temp_path DIR/f; uwsgi_temp_path DIR/u; scgi_temp_path DIR/s;
-  upstream nodes {
-    hash $remote_addr consistent;
-` + each(nodes, "    server ADDR max_fails=0;") + `  }
-  server {
-    listen ADDRESS;
-    client_max_body_size 2m;
-    location / {
-      proxy_pass http://nodes;
-      proxy_http_version 1.1;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection "upgrade";
-      proxy_set_header Host $http_host;
-      proxy_read_timeout 60s;
-      proxy_request_buffering off;
-    }
-  }
-}
-`
-	conf = strings.NewReplacer("DIR", dir, "ADDRESS", addr).Replace(changed(t, conf, changes))
-	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	launch(t, dir, addr, bin, "-e", filepath.Join(dir, "error.log"), "-c", file)
-	return "http://" + addr
-}
-
-func haproxy(t *testing.T, nodes, changes []string) string {
-	t.Helper()
-	bin, dir, addr := find(t, "haproxy"), t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	conf := `
-global
-  maxconn 1000
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-  timeout tunnel 1h
-frontend front
-  bind ADDRESS
-  default_backend nodes
-backend nodes
-  balance source
-  option redispatch 1
-` + each(nodes, "  server appN ADDR cookie appN")
-	conf = strings.ReplaceAll(changed(t, conf, changes), "ADDRESS", addr)
-	file := filepath.Join(dir, "haproxy.cfg")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	launch(t, dir, addr, bin, "-db", "-f", file)
-	return "http://" + addr
-}
-
-// direct is no proxy at all.
-func direct(_ *testing.T, nodes, _ []string) string { return "http://" + nodes[0] }

@@ -10,12 +10,14 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +52,48 @@ func certificate(t *testing.T, end time.Time) (file, key string, trust *tls.Conf
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(public)
 	return file, key, &tls.Config{RootCAs: pool}
+}
+
+// secured puts https before url, and returns where, and who trusts it.
+func secured(t *testing.T, url string) (string, *tls.Config) {
+	t.Helper()
+	file, key, trust := certificate(t, time.Now().AddDate(1, 0, 0))
+	pair, err := tls.LoadX509KeyPair(file, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := strings.TrimPrefix(url, "http://")
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			front, err := l.Accept()
+			if err != nil {
+				return
+			}
+			group.Go(func() {
+				defer front.Close()
+				back, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer back.Close()
+				group.Go(func() {
+					_, _ = io.Copy(back, front)
+					back.Close()
+				})
+				_, _ = io.Copy(front, back)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		group.Wait()
+	})
+	return "https://" + l.Addr().String(), trust
 }
 
 func errorsOf(all ...error) error {

@@ -62,7 +62,8 @@ func proxyOfPage(a *answer) string {
 		strings.Contains(b, "The server didn't respond in time."),
 		strings.Contains(b, "The server returned an invalid or incomplete response."):
 		return "haproxy"
-	case strings.Contains(b, "<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">"):
+	case strings.Contains(b, "<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">"),
+		strings.Contains(b, "//DTD HTML 4.01//EN\"") && strings.HasPrefix(a.header.Get("Server"), "Apache"): // older ones, newer ones
 		return "httpd"
 	}
 	return ""
