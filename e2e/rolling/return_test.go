@@ -189,10 +189,10 @@ func settle(b *testing.B, m medium) *home {
 
 // A caller is a client that speaks no more than it must.
 type caller struct {
-	conn         net.Conn
-	in           *bufio.Reader
-	pid, offset  string
-	seen, expect int
+	conn        net.Conn
+	in          *bufio.Reader
+	pid, offset string
+	seen        int
 }
 
 // frame is a text under the mask of zeros.
