@@ -219,6 +219,7 @@ func (n *Node) tidy(now time.Time, swept *time.Time, full *uint64) {
 	if now.Sub(*swept) > time.Minute {
 		*swept = now
 		n.hold.sweep(now)
+		n.logbook.rest(now)
 	}
 	if d := n.hold.count.dropped.Load() + n.count.dropped.Load(); d != *full {
 		*full = d

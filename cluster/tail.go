@@ -15,7 +15,8 @@ const (
 	tailStays  = 5 * time.Minute // after somebody has asked for something
 	recordSize = 256             // what a record takes beside its data
 	fillLimit  = time.Minute
-	directly   = 4 // who needs more than a tail holds reads the log alone: so many at once
+	fewSenders = 1024 // in a tail
+	directly   = 4    // who needs more than a tail holds reads the log alone: so many at once
 )
 
 // A tail is what was read last of a topic of the log, in memory, for those who come back. It begins with the first who
@@ -43,6 +44,7 @@ type tail struct {
 
 	reading sync.Mutex // before mu. It guards the rest, and who has it alone puts records before others
 	seen    map[laneID]*numbers
+	lanes   int // more of them in seen are worth a look at which are still needed
 }
 
 // A keptRecord is a message of a log.
@@ -93,6 +95,22 @@ func (b *logbook) leave(topic string) {
 	}
 }
 
+// rest gives up the tails that nobody has needed for a while; on their topics perhaps nothing comes.
+func (b *logbook) rest(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for topic, t := range b.tails {
+		t.mu.Lock()
+		if t.over = t.over || t.idle(now); t.over {
+			delete(b.tails, topic)
+		}
+		t.mu.Unlock()
+	}
+}
+
+// idle reports whether nobody has asked for a while. t.mu is held.
+func (t *tail) idle(now time.Time) bool { return now.Sub(t.used) > tailStays && len(t.wants) == 0 }
+
 // tail returns the tail of topic; nil where nothing of it was followed yet.
 func (b *logbook) tail(topic string, limit int64) *tail {
 	b.mu.Lock()
@@ -101,7 +119,7 @@ func (b *logbook) tail(topic string, limit int64) *tail {
 	if t != nil || at == "" || limit <= 0 {
 		return t
 	}
-	t = &tail{topic: topic, limit: limit, start: at, end: at, used: time.Now(), seen: make(map[laneID]*numbers)}
+	t = &tail{topic: topic, limit: limit, start: at, end: at, used: time.Now(), seen: make(map[laneID]*numbers), lanes: fewSenders}
 	if b.tails == nil {
 		b.tails = make(map[string]*tail)
 	}
@@ -114,7 +132,7 @@ func (t *tail) add(log Log, offset string, data []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	order := log.Compare(offset, t.end)
-	if order < 0 || data == nil || time.Since(t.used) > tailStays && len(t.wants) == 0 {
+	if order < 0 || data == nil || t.idle(time.Now()) {
 		t.over = true
 		return false
 	}
@@ -240,16 +258,30 @@ func (n *Node) decodeTail(t *tail) {
 	defer t.reading.Unlock()
 	t.mu.Lock()
 	from := max(t.decoded, t.first)
-	rs := t.records[from-t.first:]
+	old, rs := t.records[:from-t.first], t.records[from-t.first:]
 	t.mu.Unlock()
+	if len(t.seen) > t.lanes { // of nodes and emitters that are gone, most of them
+		t.seen = make(map[laneID]*numbers)
+		n.decodeRecords(t.topic, old, t.seen)
+		t.lanes = max(fewSenders, 2*len(t.seen))
+	}
+	n.decodeRecords(t.topic, rs, t.seen)
+	t.mu.Lock()
+	t.decoded = from + int64(len(rs))
+	t.mu.Unlock()
+}
+
+// decodeRecords decodes those of rs that are not yet, and marks those that were seen before. For those of a tail, reading
+// is held.
+func (n *Node) decodeRecords(topic string, rs []*keptRecord, seen map[laneID]*numbers) {
 	for _, r := range rs {
 		if r.data != nil {
-			m, err := n.decode("", t.topic, r.data)
+			m, err := n.decode("", topic, r.data)
 			switch {
 			case err != nil:
-				n.malformed(t.topic, r.data, err)
+				n.malformed(topic, r.data, err)
 			case m != nil && m.Kind == Tell:
-				r.lane, r.number = n.laneOf(m, t.topic), m.Number
+				r.lane, r.number = n.laneOf(m, topic), m.Number
 				if replayed(m.Op) {
 					r.op = m.Op
 					r.op.Offset = r.offset
@@ -257,13 +289,10 @@ func (n *Node) decodeTail(t *tail) {
 			}
 			r.data = nil
 		}
-		if r.number > 0 && seenBefore(r.lane, r.number, t.seen) {
+		if r.number > 0 && seenBefore(r.lane, r.number, seen) {
 			r.twice.Store(true)
 		}
 	}
-	t.mu.Lock()
-	t.decoded = from + int64(len(rs))
-	t.mu.Unlock()
 }
 
 // fill reads from the log what is wanted of it, until nothing is.
@@ -341,6 +370,13 @@ func (n *Node) extend(t *tail, from, start string, room int64) error {
 	t.reading.Lock()
 	defer t.reading.Unlock()
 	t.mu.Lock()
+	old := t.records[:max(t.decoded-t.first, 0)]
+	t.mu.Unlock()
+	// Before they are in the tail: who reads it meanwhile finds decoded what was decoded.
+	seen := make(map[laneID]*numbers)
+	n.decodeRecords(t.topic, rs, seen)
+	n.decodeRecords(t.topic, old, seen)
+	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over || t.start != start {
 		return nil // it has grown over its limit meanwhile
@@ -349,9 +385,10 @@ func (n *Node) extend(t *tail, from, start string, room int64) error {
 		t.start, t.full = cut, cut
 	}
 	t.records, t.given = slices.Concat(rs, t.records), 0
+	t.decoded = max(t.decoded, t.first)
 	t.first -= int64(len(rs))
 	t.bytes += size
-	t.decoded, t.seen = t.first, make(map[laneID]*numbers)
+	t.seen, t.lanes = seen, max(fewSenders, 2*len(seen))
 	t.shrink()
 	return nil
 }
