@@ -101,22 +101,24 @@ func (c *Conn) repeated(w http.ResponseWriter, r *http.Request) bool {
 		// It is here before the news that its first copy is lost.
 		left := make(chan struct{})
 		k.left = left
+		c.claims++ // until it has been looked at, the session stays
 		c.signal()
 		c.mu.Unlock()
 		<-left
 		c.mu.Lock()
+		c.claimed()
 		return false
 	case !k.answered:
 		return false
 	case stamped(k.query) && !k.lost:
-		body, counted := k.answer, k.counted
-		if !counted {
+		was, body := *k, k.answer
+		if !was.counted { // its memory is used again, perhaps while this is being written
 			body = append([]byte(nil), body...)
 		}
-		k.answer, k.counted = k.answer[:0], false
+		k.counted = false
 		if c.carry(r); c.carried != nil {
-			k.answered, k.answer, k.counted = true, body, counted
-		} else if counted { // this one comes straight from the client
+			k.answered, k.answer, k.counted = true, was.answer, was.counted
+		} else if was.counted { // this one comes straight from the client
 			c.srv.kept.Add(-int64(len(body)))
 		}
 		again := c.again()

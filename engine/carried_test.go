@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // A way is a Carrier that a test breaks.
@@ -147,6 +148,57 @@ func TestPollThatIsRepeatedWhileItIsAnswered(t *testing.T) {
 		second.want(t, "41")
 		g.bring(&way{}, sid, "&t=b").want(t, "42")
 	})
+}
+
+// The client may ask for the next while the answer is being written again.
+func TestAnswerThatIsOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := carriedRig(t)
+		defer g.s.Close()
+		sid := g.openPoll()
+		for _, data := range []string{"1", strings.Repeat("1", 5000)} {
+			stamp := "&t=a" + strconv.Itoa(len(data))
+			g.rec(0).c.Send(text(data))
+			first := g.bring(&way{}, sid, stamp)
+			first.want(t, "4"+data)
+			first.fail()
+			gate := make(chan struct{})
+			second := g.bringThrough(gate, &way{}, sid, stamp)
+			next := strings.Repeat("2", len(data))
+			g.rec(0).c.Send(text(next))
+			g.bring(&way{}, sid, stamp+"b").want(t, "4"+next)
+			close(gate)
+			second.want(t, "4"+data)
+		}
+	})
+}
+
+// A session may move away while one of its polls is there twice: the second is answered, and the client told to ask again.
+func TestMovesWhileItsPollIsRepeated(t *testing.T) {
+	for range 30 { // of three goroutines, each must come first once
+		synctest.Test(t, func(t *testing.T) {
+			g := carriedRig(t)
+			defer g.s.Close()
+			g.s.o.Hold = func() time.Duration { return holdFor }
+			sid := g.openPoll()
+			first := g.bring(&way{}, sid, "&t=a")
+			goOn := make(chan struct{})
+			g.s.o.Headers = func(http.Header, *http.Request, bool) { <-goOn }
+			second := g.bring(&way{}, sid, "&t=a")
+			released := make(chan bool, 1)
+			go func() {
+				_, ok := g.s.Release(context.Background(), sid)
+				released <- ok
+			}()
+			synctest.Wait()
+			close(goOn)
+			second.want(t, "6")
+			<-first.over
+			if !<-released {
+				t.Error("the session was not released")
+			}
+		})
+	}
 }
 
 func TestAnswerThatDidNotArrive(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 )
 
 // Leave tells the other nodes that this one is about to go: what waits at them for clients of this one is answered soon (see
-// [Way.Leaving]), and so is what comes later. Forward goes on until Close.
+// [Way.Leaving]), and so is what comes later. It does not wait until they know. Forward goes on until Close.
 func (p *Peers) Leave() {
 	if p.leaving.Swap(true) {
 		return
@@ -20,7 +20,7 @@ func (p *Peers) Leave() {
 			if !o.dead {
 				o.pending = appendEmpty(o.pending, kindLeave, 0)
 			}
-			o.release(true)
+			o.release(false)
 		}
 	}
 }
