@@ -34,6 +34,7 @@ type recoverer struct {
 	saver    saver
 	hints    hints
 	turns    chan struct{} // a token for each client whose session is being taken from a shared store
+	stuck    atomic.Bool   // the store could not say whether it had the last that was to be taken
 
 	mu     sync.Mutex
 	coming map[string]*Socket // that have taken a session, and are not in their namespace yet, by the session's SID
@@ -169,16 +170,33 @@ func (r *recoverer) handoff(ctx context.Context) {
 	}
 }
 
+// turn waits until a session may be taken. It reports false where ctx ends, or the store is away: each who had a turn
+// would wait for it in vain, and all behind him, too.
+func (r *recoverer) turn(ctx context.Context) bool {
+	patience := time.NewTicker(storeTimeout)
+	defer patience.Stop()
+	for {
+		select {
+		case r.turns <- struct{}{}:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-patience.C:
+			if r.stuck.Load() {
+				return false
+			}
+		}
+	}
+}
+
 // resume takes a session, and what was sent since.
 func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events []missed, ok bool) {
 	r.handoff(s.ctx)
 	if r.shared {
-		select {
-		case r.turns <- struct{}{}:
-			defer func() { <-r.turns }()
-		case <-s.ctx.Done():
+		if !r.turn(s.ctx) {
 			return "", nil, false
 		}
+		defer func() { <-r.turns }()
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, storeTimeout)
 	defer cancel()
@@ -186,6 +204,7 @@ func (r *recoverer) resume(s *Socket, pid, offset string) (from string, events [
 	storing, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), storeTimeout)
 	defer cancel()
 	session, err := r.sessions.Take(storing, pid)
+	r.stuck.Store(err != nil && !errors.Is(err, recovery.ErrUnknown))
 	if err != nil {
 		if !errors.Is(err, recovery.ErrUnknown) && s.ctx.Err() == nil {
 			s.log().Warn("a session cannot be recovered", "err", err)

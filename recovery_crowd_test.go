@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,56 @@ func TestRecoveryOfACrowd(t *testing.T) {
 		emitAll(t, home.Of("/"), strings.Repeat("x", 3))
 		for _, c := range callers {
 			c.want(t, "e:xxx")
+		}
+	})
+}
+
+// The store hangs when all clients of a node come to another one: nobody waits behind all the others, each as long as
+// the store may take. They are connected anew.
+func TestRecoveryOfACrowdWithoutStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const clients = 400
+		var hangs atomic.Bool
+		memory := recovery.NewMemory(nil)
+		var hub membus.Hub
+		lobby := new(lobby)
+		start := func(name string) *atolltest.Node {
+			return atolltest.Start(t, &hub, name, &atolltest.NodeOptions{
+				Log: true,
+				Server: atoll.Options{Recovery: &recovery.Options{Sessions: &store{Sessions: memory, slow: func(what string) {
+					if what == "take" && hangs.Load() {
+						time.Sleep(6 * time.Second)
+					}
+				}}}},
+				Setup: func(srv *atoll.Server) { lobby.register(srv, "/") },
+			})
+		}
+		home, other := start("home"), start("other")
+		callers := make([]*caller, clients)
+		for i := range callers {
+			callers[i] = call(t, home.Server, "/", map[string]any{})
+		}
+		emitAll(t, home.Of("/"), "before")
+		for _, c := range callers {
+			c.want(t, "e:before")
+			c.line.cut()
+		}
+		time.Sleep(time.Second)
+		hangs.Store(true)
+		began := time.Now()
+		for _, c := range callers {
+			c.line.up(other.Server)
+		}
+		for _, c := range callers {
+			c.wait(t, false)
+		}
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("all were connected after %v, want 20 s at most", took)
+		}
+		hangs.Store(false)
+		emitAll(t, other.Of("/"), "after")
+		for _, c := range callers {
+			c.want(t, "e:after")
 		}
 	})
 }
