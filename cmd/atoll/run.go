@@ -58,7 +58,8 @@ func runCommand() *cobra.Command {
 a balancer in between that keeps each client on its process. One that dies is started again.
 
 A process is told in its environment: PORT and HOST (also as ATOLL_PORT, ATOLL_HOST), where it has to listen; ATOLL_CLUSTER,
-the cluster that all are in; ATOLL_NAME, its name in that, and ATOLL_NODE, its number. ` + "`atoll serve`" + ` does as told; how
+the cluster that all are in; ATOLL_NAME, its name in that, and ATOLL_NODE, its number; GOMAXPROCS, unless it is set, its
+share of the processors. ` + "`atoll serve`" + ` does as told; how
 programs in Go and Node.js do is in docs/deploy.md. With a bus in ATOLL_BUS, ATOLL_CLUSTER is left alone.
 
 SIGTERM drains and ends them all, as Ctrl-C does without waiting, and a second signal cuts. SIGHUP replaces them one by one, each when its
@@ -191,8 +192,17 @@ func (r *runner) command(p supervise.Place) *exec.Cmd {
 	if os.Getenv(busEnv) == "" {
 		cmd.Env = append(cmd.Env, clusterEnv+"="+r.cluster)
 	}
+	if os.Getenv(procsEnv) == "" {
+		cmd.Env = append(cmd.Env, procsEnv+"="+strconv.Itoa(share(runtime.GOMAXPROCS(0), r.nodes)))
+	}
 	return cmd
 }
+
+const procsEnv = "GOMAXPROCS"
+
+// share is how many of the processors each of some processes in Go is to use. All of them for each would have them wake more
+// threads than there are processors to run these.
+func share(processors, processes int) int { return max(1, (processors+processes-1)/processes) }
 
 // upLimit is how long a process that serves may be out of the balancer's reach. Meanwhile no other is taken away.
 const upLimit = 15 * time.Second

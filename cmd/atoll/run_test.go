@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,15 +124,25 @@ func TestRunEnvironment(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip("no shell")
 	}
-	cmd := program("run", "--nodes", "2", "--port", "0", "--cluster", "c1", "--", "sh", "-c", `echo "$ATOLL_CLUSTER $ATOLL_NAME $ATOLL_NODE $HOST $((PORT - ATOLL_PORT))"; exit 7`)
+	cmd := program("run", "--nodes", "2", "--port", "0", "--cluster", "c1", "--", "sh", "-c", `echo "$ATOLL_CLUSTER $ATOLL_NAME $ATOLL_NODE $HOST $((PORT - ATOLL_PORT)) $GOMAXPROCS"; exit 7`)
+	cmd.Env = append(cmd.Environ(), "GOMAXPROCS=") // as if it was not set: then this process and that one have the same
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(errs.String(), "exit status 7") {
 		t.Errorf("got %v, want exit status 1, and how the program ended\n%s", err, errs.String())
 	}
-	for _, want := range []string{"[1] c1 c1-1 1 127.0.0.1 0\n", "[2] c1 c1-2 2 127.0.0.1 0\n"} {
+	half := share(runtime.GOMAXPROCS(0), 2)
+	for _, want := range []string{fmt.Sprintf("[1] c1 c1-1 1 127.0.0.1 0 %d\n", half), fmt.Sprintf("[2] c1 c1-2 2 127.0.0.1 0 %d\n", half)} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got %q, want %q", out.String(), want)
+		}
+	}
+}
+
+func TestShare(t *testing.T) {
+	for _, c := range []struct{ processors, processes, want int }{{1, 1, 1}, {2, 3, 1}, {8, 8, 1}, {8, 3, 3}, {64, 4, 16}, {4, 1, 4}} {
+		if got := share(c.processors, c.processes); got != c.want {
+			t.Errorf("%d processors for %d processes: got %d each, want %d", c.processors, c.processes, got, c.want)
 		}
 	}
 }
