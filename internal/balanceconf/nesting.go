@@ -5,7 +5,18 @@ import "bytes"
 // tooDeep returns the line of text, from 1, where something is nested too deeply, or 0. The YAML reader takes a time that grows
 // with the square of such a depth, so this looks before it does. It looks at the marks of YAML only: brackets that are open, or
 // close nothing, commas with nothing between them, and marks that stand behind one another in one line or one element.
+//
+// What looks like a comment or a text in quotes may be none, and hide such marks. So it looks once more, at everything, for so many
+// that nobody writes them.
 func tooDeep(text []byte) int {
+	if line := deeper(text, maxDepth, true); line > 0 {
+		return line
+	}
+	return deeper(text, 40*maxDepth, false)
+}
+
+// deeper is tooDeep for a depth of most. With skips it passes over comments and quotations.
+func deeper(text []byte, most int, skips bool) int {
 	line, open, stray, marks := 1, 0, 0, 0
 	before := byte('\n') // the last byte that is no space
 	for i := 0; i < len(text); i++ {
@@ -13,20 +24,20 @@ func tooDeep(text []byte) int {
 		begins := i == 0 || bytes.IndexByte([]byte(" \t\r\n[{,:"), text[i-1]) >= 0
 		ends := i+1 == len(text) || bytes.IndexByte([]byte(" \t\r\n[{,]}"), text[i+1]) >= 0
 		switch {
-		case c == '#' && begins:
+		case skips && c == '#' && begins:
 			if n := bytes.IndexByte(text[i:], '\n'); n >= 0 {
 				i += n - 1
 			} else {
 				i = len(text)
 			}
 			continue
-		case (c == '"' || c == '\'') && bytes.IndexByte([]byte("\n[{,:-?"), before) >= 0:
+		case skips && (c == '"' || c == '\'') && bytes.IndexByte([]byte("\n[{,:-?"), before) >= 0:
 			end := quoted(text[i:])
 			line += bytes.Count(text[i:i+end], []byte("\n"))
 			i += end - 1
 		case c == '\n':
 			line++
-			if open == 0 {
+			if open == 0 || !skips { // a comment may have one that is never closed
 				marks = 0
 			}
 		case c == '[' || c == '{':
@@ -45,7 +56,7 @@ func tooDeep(text []byte) int {
 		case (c == '&' || c == '!') && begins, c == ':' && ends, (c == '-' || c == '?') && begins && ends:
 			marks++
 		}
-		if max(open, stray, marks) > maxDepth {
+		if max(open, stray, marks) > most {
 			return line
 		}
 		if c != ' ' && c != '\t' && c != '\r' {
