@@ -69,7 +69,8 @@ type Log interface {
 	// log's, it yields an error that wraps ErrTrimmed, first.
 	Since(ctx context.Context, topic, offset string) iter.Seq2[Record, error]
 
-	// Compare returns -1, 0 or 1 where a is before, at or behind b.
+	// Compare returns -1, 0 or 1 where a is before, at or behind b. Clients say from where they want to go on, so they may be
+	// anything: what is no offset is before all that are.
 	Compare(a, b string) int
 }
 

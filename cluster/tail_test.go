@@ -216,6 +216,21 @@ func TestSinceFails(t *testing.T) {
 			t.Errorf("got error %v after %d reads, want ErrTrimmed without one", err, l.reads.Load()-before)
 		}
 	})
+	simulate(t, "an offset that is none", func(t *testing.T, hub *membus.Hub) {
+		writer, _ := follow(t, hub, "writer", 0)
+		tell(t, writer, 0, 9)
+		n, _ := follow(t, hub, "n", 0)
+		tell(t, writer, 10, 19)
+		synctest.Wait()
+		for _, offset := range []string{"garbage", "-5", "99999999999999999999", "00"} {
+			if got, err := told(t.Context(), n, offset); !errors.Is(err, cluster.ErrTrimmed) {
+				t.Errorf("behind %q: got %q and error %v, want ErrTrimmed", offset, got, err)
+			}
+			if got, err := told(t.Context(), n, "0"); got != from(0, 19) || err != nil {
+				t.Errorf("behind the beginning, after %q: got %q and error %v, want all", offset, got, err)
+			}
+		}
+	})
 	simulate(t, "away", func(t *testing.T, hub *membus.Hub) {
 		writer, _ := follow(t, hub, "writer", 0)
 		offsets := tell(t, writer, 0, 9)

@@ -1,6 +1,7 @@
 package membus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -182,17 +183,15 @@ func (b *LogBus) End(ctx context.Context, topic string) (string, error) {
 	return offsetOf(b.hub.tape(topic).end()), nil
 }
 
-// Compare implements cluster.Log.
+// Compare implements cluster.Log. What is no offset is before all that are.
 func (b *LogBus) Compare(a, c string) int {
-	x, _ := parseOffset(a)
-	y, _ := parseOffset(c)
-	switch {
-	case x < y:
+	place := func(s string) int64 {
+		if n, ok := parseOffset(s); ok {
+			return n
+		}
 		return -1
-	case x > y:
-		return 1
 	}
-	return 0
+	return cmp.Compare(place(a), place(c))
 }
 
 // Since implements cluster.Log.
