@@ -49,13 +49,18 @@ func inOrder(ctx context.Context, c *pgx.Conn, lock int64, statements ...string)
 func (b *Bus) clean() {
 	pause := max(b.o.KeepAttachments, time.Second)
 	b.stored.Store(time.Now().UnixNano())
+	var last time.Time // when rows were last removed
 	for sleep(b.ctx, pause) {
-		if time.Since(time.Unix(0, b.stored.Load())) > 3*pause {
-			continue
+		if last.Sub(time.Unix(0, b.stored.Load())) > 2*pause {
+			continue // all since then too
 		}
+		began := time.Now()
 		ctx, cancel := context.WithTimeout(b.ctx, patience)
 		_, err := b.pool.Exec(ctx, "DELETE FROM "+b.table+" WHERE created_at < now() - make_interval(secs => $1)", b.o.KeepAttachments.Seconds())
 		cancel()
+		if err == nil || code(err) != "" { // what PostgreSQL refuses once it will refuse again
+			last = began
+		}
 		if err != nil && code(err) != undefinedTable && b.ctx.Err() == nil {
 			b.o.Logger.Warn("pgbus: old messages could not be removed", "table", b.o.Table, "err", err)
 		}

@@ -77,7 +77,6 @@ type Bus struct {
 	prefix  string
 	dialect cluster.Dialect
 	classic *Dialect // the dialect, where it is the official one
-	timeout time.Duration
 	log     *slog.Logger
 
 	refused []*topic // what Redis did not let it subscribe to; the keeper's alone
@@ -124,12 +123,11 @@ func newBus(client rueidis.Client, o *Options, prefix string, d cluster.Dialect)
 		client:  client,
 		prefix:  prefix,
 		dialect: d,
-		timeout: o.publishTimeout(),
 		log:     o.logger(),
 	}
 	b.base = redissub.New(redissub.Options[none]{
 		Package: "redisbus", ErrClosed: ErrClosed, ErrAway: ErrAway,
-		Client: client, Timeout: b.timeout, Log: b.log, Command: b.command, Keep: b.keep,
+		Client: client, Timeout: o.publishTimeout(), Log: b.log, Command: b.command, Keep: b.keep,
 	})
 	return b
 }
