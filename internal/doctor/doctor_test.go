@@ -3,6 +3,7 @@ package doctor
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -60,6 +61,35 @@ func TestNothingSecretIsShown(t *testing.T) {
 	_, err = Check(t.Context(), "http://127.0.0.1:1/?token=secret", nil)
 	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("got %v, want an error without the token", err)
+	}
+}
+
+// What answers repeat of the URL is not in the report either.
+func TestNothingSecretIsRepeated(t *testing.T) {
+	for name, h := range map[string]http.HandlerFunc{
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, strings.Replace(r.RequestURI, "/socket.io/?", "/other/?", 1), http.StatusFound)
+		},
+		"a redirect to nowhere": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "odd:"+r.RequestURI)
+			w.WriteHeader(http.StatusFound)
+		},
+		"a page": func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, "There is no ", r.RequestURI)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			web := httptest.NewServer(h)
+			defer web.Close()
+			r, err := Check(t.Context(), web.URL+"/?token="+strings.Repeat("secret", 100), &Options{Quick: true, Timeout: 10 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, _ := json.Marshal(r); len(r.Findings) == 0 || strings.Contains(string(b), "secret") {
+				t.Errorf("got %s, want findings, without the token", b)
+			}
+		})
 	}
 }
 

@@ -127,6 +127,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	query  string        // of the URL, whose values are not for people
 	cut    error         // the body ended early
 	took   time.Duration // until the end of the body
 }
@@ -140,7 +141,8 @@ func (a *answer) String() string {
 	if n := a.header.Get("Server"); n != "" {
 		s += ", Server: " + n
 	}
-	text := strings.Join(strings.Fields(string(a.body[:min(len(a.body), 400)])), " ")
+	text := hide(string(a.body), a.query)
+	text = strings.Join(strings.Fields(text[:min(len(text), 400)]), " ")
 	if len(text) > 100 {
 		text = text[:100] + "…"
 	}
@@ -247,7 +249,7 @@ func (l *line) receive(q request, began time.Time) (*answer, error) {
 			break
 		}
 	}
-	a := &answer{asked: q.method + " " + l.v.short(q.target), status: res.StatusCode, header: res.Header}
+	a := &answer{asked: q.method + " " + l.v.short(q.target), status: res.StatusCode, header: res.Header, query: l.v.u.RawQuery}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		a.body, a.cut = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 		res.Body.Close()
@@ -293,6 +295,16 @@ func names(query string) string {
 		}
 	}
 	return strings.Join(pairs, "&")
+}
+
+// hide leaves the values of a query out of a text that repeats it, as the page of a redirect does.
+func hide(text, query string) string {
+	for p := range strings.SplitSeq(query, "&") {
+		if strings.Contains(p, "=") {
+			text = strings.ReplaceAll(text, p, names(p))
+		}
+	}
+	return text
 }
 
 // shown is a URL for people, without the values of its parameters.

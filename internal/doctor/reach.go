@@ -124,7 +124,7 @@ func (v *visit) openFirst() (bool, error) {
 func (v *visit) redirected(a *answer) bool {
 	to, err := v.u.Parse(a.header.Get("Location"))
 	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
-		v.found("redirect", Error, "Requests are redirected to nowhere", "Location: "+a.header.Get("Location"), "No client connects.", a.String())
+		v.found("redirect", Error, "Requests are redirected to nowhere", "Location: "+hide(a.header.Get("Location"), v.u.RawQuery), "No client connects.", a.String())
 		return false
 	}
 	why := "A browser does not follow a redirect for a WebSocket, makes a GET of a POST, and across origins often refuses. Clients that begin with WebSocket never connect. Use the new address in the clients, or serve the old one."
