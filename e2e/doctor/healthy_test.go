@@ -45,6 +45,9 @@ func TestNothingAgainstWhatIsRight(t *testing.T) {
 		{"HAProxy, by the cookie of the nodes", farm{engine: engine.Options{Cookie: &http.Cookie{}}}, haproxy,
 			[]string{"balance source", "balance roundrobin\n  cookie io prefix indirect nocache"},
 			doctor.Options{}, []string{"sticky-needs-cookie"}, "haproxy"},
+		// As deploy/httpd says: it does not hold for what is passed on.
+		{"httpd, LimitRequestBody", farm{}, httpd, before("<Location \"/socket.io/\">\n  LimitRequestBody 1000\n</Location>"),
+			doctor.Options{}, []string{"request-buffering", "sticky-needs-cookie"}, "httpd"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -79,7 +79,8 @@ func launch(t *testing.T, dir, addr, bin string, args ...string) {
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+		// Not soon: the children of Apache httpd would live on.
+		kill := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 		<-ended
 		kill.Stop()
 		if t.Failed() {
