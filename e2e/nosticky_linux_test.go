@@ -12,7 +12,7 @@ import (
 
 // BenchmarkStickiness compares what a message costs the nodes where each request goes to the owner of its session, and
 // where it goes to any of three: processor time of the nodes, and latency. At two paces, at which the machine has time left, and as
-// fast as it can; with clients that poll only, and with a third each that poll, that upgrade, and that begin with a WebSocket.
+// fast as it can; each with one processor, as three nodes on one machine should have (atoll run gives them that); with clients that poll only, and with a third each that poll, that upgrade, and that begin with a WebSocket.
 //
 //	ATOLL_E2E=1 go test -run '^$' -bench Stickiness -benchtime 1x -count 5 ./e2e
 func BenchmarkStickiness(b *testing.B) {
@@ -34,6 +34,7 @@ func BenchmarkStickiness(b *testing.B) {
 			runs = append(runs, run{name + "/sticky", append(slices.Clone(args), "-sticky")}, run{name + "/random", args})
 		}
 	}
+	b.Setenv("GOMAXPROCS", "1")
 	for _, c := range runs {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
