@@ -19,8 +19,8 @@
 // DeadAfter only, three seconds; until then, for each way in which another node may know it:
 //
 //   - It has a link. The link ends with its process, and what is under way is answered by Options.Gone at once. Who comes next has it
-//     dialled again and greeted (connect). Where it takes no connections and does not answer within half a second, it is
-//     silent: nobody waits for it until it has answered a greeting, which is sent again with longer and longer pauses.
+//     dialled again and greeted (connect). Where it takes no connections and does not answer within half a second, or after a twentieth
+//     the bus can count and says that nobody listens for it, it is silent: nobody waits for it until it has answered a greeting, which is sent again with longer and longer pauses.
 //   - It was never met, or its link cannot be made again for another reason. It is greeted for two seconds, and for half of one where the bus
 //     can count and says twice that nobody listens for it ([cluster.Node.Listens]).
 //   - It is asked over the carrier. When it has missed an announcement, the medium is asked whether anybody listens for it; where it says twice

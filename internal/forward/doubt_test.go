@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/atollhq/atoll/adapter/membus"
@@ -22,7 +23,7 @@ func (b attendedBus) Attended(_ context.Context, topic string) (bool, error) {
 }
 
 // asker makes a node whose bus says who listens, and which makes no links.
-func (x *world) asker(t *testing.T, there func(topic string) bool) *site {
+func (x *world) asker(t *testing.T, there func(topic string) bool, change ...func(*Options)) *site {
 	t.Helper()
 	bus := membus.New(&x.hub, &membus.Options{Name: "a"})
 	quiet := slog.New(slog.DiscardHandler)
@@ -30,7 +31,11 @@ func (x *world) asker(t *testing.T, there func(topic string) bool) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(&Options{Node: node, Serve: answers, Gone: gone, Logger: quiet, Advertise: "-"})
+	o := &Options{Node: node, Serve: answers, Gone: gone, Logger: quiet, Advertise: "-"}
+	for _, f := range change {
+		f(o)
+	}
+	p, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +45,22 @@ func (x *world) asker(t *testing.T, there func(topic string) bool) *site {
 		bus.Close()
 	})
 	return &site{Peers: p, name: "a", node: node, bus: bus}
+}
+
+// TestKilledAndMissed has a node with a link be killed, and the medium know that nobody listens for it.
+func TestKilledAndMissed(t *testing.T) {
+	simulate(t, "", func(t *testing.T, x *world) {
+		var dead atomic.Bool
+		a := x.asker(t, func(topic string) bool { return topic != "atoll.node.b" || !dead.Load() }, func(o *Options) { o.Advertise, o.Dial = "http://a/", x.dial })
+		b := x.node(t, "b", answers)
+		know(t, a, b)
+		linkUp(t, a)
+		dead.Store(true)
+		x.kill(b)
+		synctest.Wait()
+		wantWithin(t, greetRefusing, a, 400, "gone")
+		wantWithin(t, 0, a, 400, "gone")
+	})
 }
 
 // TestKilledOverTheCarrier has a node be killed that is asked over the carrier.

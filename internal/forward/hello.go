@@ -35,8 +35,9 @@ type greeting struct {
 }
 
 // greet asks the node for its card, again and again within the time. It ends early where the node is no member any more, and
-// where the cluster has said twice that nobody listens for it: once is not enough, as a living node's subscription may be on its way back.
-func (x *peer) greet(within time.Duration) (card, error) {
+// where the cluster has said twice that nobody listens for it: once is not enough, as a living node's subscription may be on its way
+// back. It is enough for a node that refuses connections, too.
+func (x *peer) greet(within time.Duration, refuses bool) (card, error) {
 	p := x.p
 	var b [8]byte
 	rand.Read(b[:])
@@ -49,9 +50,13 @@ func (x *peer) greet(within time.Duration) (card, error) {
 	msg = binary.BigEndian.AppendUint64(msg, p.instance)
 	ctx, cancel := context.WithTimeout(p.ctx, within)
 	defer cancel()
-	again := time.NewTicker(greetAgain)
+	pause, proof := greetAgain, 2
+	if refuses {
+		pause, proof = greetRefusing, 1
+	}
+	again := time.NewTicker(pause)
 	defer again.Stop()
-	for deaf := 0; deaf < 2 && ctx.Err() == nil; {
+	for deaf := 0; deaf < proof && ctx.Err() == nil; {
 		if err := p.send(ctx, x.id, msg); errors.Is(err, cluster.ErrUnknownNode) || errors.Is(err, cluster.ErrClosed) {
 			return card{}, err
 		} // after another error the next may arrive

@@ -25,6 +25,8 @@ const (
 	greetDead    = 500 * time.Millisecond // one that takes no connections any more
 	greetAgain   = 250 * time.Millisecond // a message may be lost
 
+	greetRefusing = 50 * time.Millisecond // likewise, where the node takes no connections any more
+
 	// In ticks, which are seconds.
 	pingAfter   = 4  // silence on a line where something is under way
 	pongWithin  = 6  // an answer to a ping
@@ -145,7 +147,7 @@ func (x *peer) connect() {
 		}
 	}
 	if o == nil {
-		h, e := x.greet(within)
+		h, e := x.greet(within, refused)
 		x.mu.Lock()
 		x.greeted, x.silent = e == nil, e != nil && refused
 		if e == nil {
