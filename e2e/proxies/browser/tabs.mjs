@@ -31,33 +31,43 @@ async function open(group, address) {
 
 // The functions that take a page's word run in it.
 
-// visit connects a client, has it echo a text and bytes, and disconnects it.
+// visit connects a client, has it echo a text and bytes, and disconnects it. It ends in any case, after 30 s at the latest.
 function visit({ url, name, mode, transports }) {
   return new Promise((done) => {
     const began = Date.now();
     const s = io(url, { transports, withCredentials: true, query: { name }, forceNew: true, reconnection: false, timeout: 20_000 });
+    let ended = false;
     const end = (r) => { // when its last request has left
+      if (ended) return;
+      ended = true;
       const { engine } = s.io;
-      r = { mode, ms: Date.now() - began, ...r };
-      if (engine.readyState === "closed") done(r);
-      else engine.once("close", () => setTimeout(done, 30, r));
+      r = { mode, transport: engine.transport?.name, ms: Date.now() - began, ...r };
+      s.off();
+      if (engine.readyState === "closed") return done(r);
+      engine.once("close", () => setTimeout(done, 30, r));
+      setTimeout(done, 3000, r); // it does not close while it is upgrading
       s.disconnect();
     };
-    s.on("connect_error", (e) => end({ connected: false, error: e.message }));
+    const fail = (error) => end({ connected: false, error });
+    setTimeout(fail, 30_000, "not done after 30 s");
+    s.on("connect_error", (e) => fail(e.message));
+    s.on("disconnect", fail);
     s.on("connect", () => {
       const talk = async () => {
         try {
           const bytes = new Uint8Array(5000).map((_, i) => i);
           const { text, back } = await s.timeout(20_000).emitWithAck("echo", { text: name, back: bytes.buffer });
           const same = text === name && String(new Uint8Array(back)) === String(bytes);
-          end({ connected: same, transport: s.io.engine.transport.name, error: same ? "" : "an echo came back different" });
+          if (same) end({ connected: true, error: "" });
+          else fail("an echo came back different");
         } catch (e) {
-          end({ connected: false, transport: s.io.engine.transport.name, error: e.message });
+          fail(e.message);
         }
       };
       const { engine } = s.io;
-      if (transports.length === 2 && engine.transport.name === "polling") engine.once("upgrade", talk);
-      else talk();
+      if (transports.length === 1 || engine.transport.name === "websocket") return talk();
+      engine.once("upgrade", talk);
+      engine.once("upgradeError", (e) => fail(`not upgraded: ${e.message}`));
     });
   });
 }
