@@ -176,6 +176,9 @@ func (x *peer) connect() {
 		x.link, x.linked, x.complained = o, time.Now(), false
 		x.best.Store(o)
 		x.mu.Unlock()
+		if x.p.leaving.Load() { // since a moment ago, when this link was not known
+			o.say(kindLeave, 0)
+		}
 		return
 	}
 	x.back()

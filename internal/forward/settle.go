@@ -16,11 +16,7 @@ func (p *Peers) Leave() {
 		outs, _ := x.lines()
 		x.mu.Unlock()
 		for _, o := range outs {
-			o.mu.Lock()
-			if !o.dead {
-				o.pending = appendEmpty(o.pending, kindLeave, 0)
-			}
-			o.release(false)
+			o.say(kindLeave, 0)
 		}
 	}
 }
