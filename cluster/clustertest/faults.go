@@ -172,8 +172,15 @@ func (s *suite) well(t *testing.T, xs []*talker) {
 	t.Helper()
 	for _, x := range xs {
 		m := &member{Node: x.Node}
+		last := "none was asked"
+		defer func() {
+			if t.Failed() {
+				t.Log("the last question of node", last)
+			}
+		}()
 		s.eventually(t, "a question of node "+x.Name()+" that all answer", func() bool {
 			o := m.askFor(t, 5*time.Second, &cluster.Op{Kind: cluster.Fetch, Namespace: "/"})
+			last = fmt.Sprintf("%s: %d answers, error %v", x.Name(), len(o.answers), o.err)
 			return o.err == nil && len(o.answers) == len(xs)-1
 		})
 	}

@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,7 +18,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +28,7 @@ import (
 	"github.com/atollhq/atoll/adapter/membus"
 	"github.com/atollhq/atoll/cluster"
 	"github.com/atollhq/atoll/engine"
+	"github.com/atollhq/atoll/internal/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -103,25 +102,13 @@ func launch(t *testing.T, dir, addr, bin string, args ...string) {
 	}
 }
 
-var given sync.Map // ports that freePort has returned
-
-// freePort returns a port of 127.0.0.1 that nobody has, and none twice. It is below those that the system gives to
-// outgoing connections and to servers that take any, of which the other tests open many.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		port := 12_000 + rand.IntN(20_000)
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if _, twice := given.LoadOrStore(port, true); !twice {
-			return port
-		}
+	port, err := freeport.Get()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return 0
+	return port
 }
 
 // A farm is the nodes of a test.

@@ -10,12 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/atollhq/atoll/internal/freeport"
 )
 
 // A process is a program that a test started.
@@ -105,25 +105,13 @@ func accepts(addr string) func() error {
 	}
 }
 
-var given sync.Map // ports that freePort has returned
-
-// freePort returns a port of 127.0.0.1 that nobody has, and none twice: HAProxy would share it. It is below those that the
-// system gives to outgoing connections, so that it is still free when a node that was killed wants it again.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		port := 12_000 + rand.IntN(20_000)
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if _, twice := given.LoadOrStore(port, true); !twice {
-			return port
-		}
+	port, err := freeport.Get()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return 0
+	return port
 }
 
 // find returns where a program is, also where an ordinary user does not look.

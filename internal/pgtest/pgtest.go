@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/atollhq/atoll/internal/freeport"
 )
 
 // A Server is a PostgreSQL server that a test started. Its superuser is postgres, without a
@@ -102,7 +103,7 @@ func start(bin string, settings []string) (*Server, error) {
 		if err != nil {
 			break
 		}
-		if s.port, err = freePort(); err != nil {
+		if s.port, err = freeport.Get(); err != nil {
 			break
 		}
 		if err = s.Restart(); err == nil {
@@ -129,15 +130,6 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd.SysProcAttr = dieWithUs()
 	cmd.SysProcAttr.Credential = s.user
 	return cmd
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Addr returns the host and port of the server.

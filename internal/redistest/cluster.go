@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/atollhq/atoll/internal/freeport"
 )
 
 // A Cluster is a Redis Cluster of servers that a test started.
@@ -40,7 +42,7 @@ func startCluster(t testing.TB, replicas int) *Cluster {
 	need(t, "redis-server", "redis-cli")
 	c := &Cluster{}
 	for range 3 * (1 + replicas) {
-		bus, err := freePort()
+		bus, err := freeport.Get()
 		if err != nil {
 			t.Fatal(err)
 		}

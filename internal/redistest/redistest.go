@@ -12,14 +12,16 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/atollhq/atoll/internal/freeport"
 )
 
 // A Server is a process that a test started. Its methods may be called by any number of goroutines at once.
@@ -100,7 +102,7 @@ func start(o settings) (*Server, error) {
 	var err error
 	for range 5 { // somebody else may take the port first
 		s := &Server{settings: o}
-		if s.port, err = freePort(); err != nil {
+		if s.port, err = freeport.Get(); err != nil {
 			return nil, err
 		}
 		if err = s.Restart(); err == nil {
@@ -108,15 +110,6 @@ func start(o settings) (*Server, error) {
 		}
 	}
 	return nil, err
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Addr returns the host and port of the server.
@@ -164,7 +157,7 @@ func (s *Server) Restart() error {
 			return fmt.Errorf("redistest: %s ended: %s", s.binary, p.out.String())
 		default:
 		}
-		if _, err := s.Do("PING"); err == nil {
+		if _, err := s.Do("PING"); err == nil && s.is(p) {
 			s.proc = p
 			return nil
 		}
@@ -172,6 +165,13 @@ func (s *Server) Restart() error {
 	p.cmd.Process.Kill()
 	<-p.ended
 	return fmt.Errorf("redistest: %s does not answer within %v: %s", s.binary, startTimeout, p.out.String())
+}
+
+// is reports whether it is p that answers, and not another server that has taken the port. Who may not ask gets the benefit of the doubt.
+func (s *Server) is(p *process) bool {
+	info, err := s.Do("INFO", "server")
+	text, ok := info.(string)
+	return err != nil || !ok || strings.Contains(text, "process_id:"+strconv.Itoa(p.cmd.Process.Pid)+"\r\n")
 }
 
 // commandLine returns the arguments. What the caller gives comes last, so that it wins.
